@@ -12,7 +12,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, PutOptions, PutPayload};
 use tokio::time::timeout;
 
-use crate::wire::Crc;
+use esker_protocol::records::Crc32c;
 
 /// Deadline of a GET.
 pub const GET_DEADLINE: Duration = Duration::from_secs(30);
@@ -208,7 +208,7 @@ impl Remote {
         let request = self.store.get_opts(path, options);
         let result = self.with_deadline("get", path, GET_DEADLINE, request).await?;
         let mut stream = result.into_stream();
-        let (mut length, mut crc) = (0_u64, Crc::default());
+        let (mut length, mut crc) = (0_u64, Crc32c::new());
         loop {
             let chunk = async { stream.next().await.transpose() };
             let Some(chunk) = self.with_deadline("get", path, GET_DEADLINE, chunk).await? else {
@@ -218,7 +218,7 @@ impl Remote {
             length += chunk.len() as u64;
             crc.update(&chunk);
         }
-        Ok((length, crc.value()))
+        Ok((length, crc.finish()))
     }
 
     /// Puts an object in one request.

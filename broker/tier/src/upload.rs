@@ -34,7 +34,7 @@ use crate::remote::{Backoff, Random, Remote, RequestError, Requests};
 use crate::source::SegmentSource;
 use crate::wire::{self, uuid_from};
 
-use puts::Puts;
+use puts::{Kept, Puts};
 
 /// Objects up to this many encoded bytes go in one PUT; larger ones in parts of this size. It is what
 /// one upload holds in memory, and it keeps a GB below the budget of 75 write requests.
@@ -232,10 +232,10 @@ impl Uploader {
         let head = self.previous_head(partition, previous, previous_manifest).await?;
         let bytes_max = self.config.object_bytes_max;
         let mut added = Vec::new();
-        let mut paths = Vec::new();
+        let mut kept = self.puts.kept();
         for bundle in plan::bundle(&sources, bytes_max, |source| source.bytes) {
             let (name, encoded) = self.put_object(partition, epoch, bundle).await?;
-            paths.push(layout::object(partition, &name));
+            kept.push(layout::object(partition, &name));
             added.push(entry(name, encoded, now));
         }
         let objects = added.iter().map(Entry::name).collect();
@@ -243,7 +243,8 @@ impl Uploader {
         let segment_bytes = added.iter().map(|entry| entry.segment_bytes).sum();
         let next = manifest::next(head.as_ref(), previous, added)?;
         let (pointer, head) =
-            self.put_manifest(partition, epoch, previous, next, now, &mut paths).await?;
+            self.put_manifest(partition, epoch, previous, next, now, &mut kept).await?;
+        let paths = kept.into_paths();
         let previous = previous.clone();
         let head = Arc::new(head);
         Ok(Commit { pointer, head, objects, object_bytes, segment_bytes, previous, paths })
@@ -424,13 +425,13 @@ impl Uploader {
         previous: &Pointer,
         next: Next,
         now: Timestamp,
-        paths: &mut Vec<Path>,
+        kept: &mut Kept<'_>,
     ) -> Result<(Pointer, Head), UploadError> {
         let mut pages = next.pages;
         for page in self.next_pages(partition, next.extends, next.moved).await? {
             let (bytes, checksum) = manifest::encode_page(&page);
             let name = self
-                .put_manifest_file(partition, epoch, previous, ManifestKind::Page, bytes, paths)
+                .put_manifest_file(partition, epoch, previous, ManifestKind::Page, bytes, kept)
                 .await?;
             pages.extend(page.sums(name, checksum));
         }
@@ -452,7 +453,7 @@ impl Uploader {
         head.check()?;
         let (bytes, checksum) = manifest::encode_head(&head);
         let name = self
-            .put_manifest_file(partition, epoch, previous, ManifestKind::Head, bytes, paths)
+            .put_manifest_file(partition, epoch, previous, ManifestKind::Head, bytes, kept)
             .await?;
         let pointer = Pointer {
             claimed_epoch: epoch,
@@ -494,7 +495,7 @@ impl Uploader {
         previous: &Pointer,
         kind: ManifestKind,
         bytes: Vec<u8>,
-        paths: &mut Vec<Path>,
+        kept: &mut Kept<'_>,
     ) -> Result<String, UploadError> {
         let (length, checksum) = (bytes.len() as u64, wire::crc32c(&bytes));
         let payload = PutPayload::from(bytes);
@@ -512,7 +513,7 @@ impl Uploader {
             let path = layout::manifest(partition, &name);
             match self.put_verified(&path, payload.clone(), length, checksum).await {
                 Ok(()) => {
-                    paths.push(path);
+                    kept.push(path);
                     return Ok(name);
                 }
                 Err(error) => self.wait(&mut backoff, &error).await,

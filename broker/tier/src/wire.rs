@@ -9,7 +9,7 @@
 //! they do not know. Nothing here panics on any input or allocates more than the input's own size
 //! allows: counts are checked against the bytes that remain.
 
-use crc_fast::CrcAlgorithm;
+pub use esker_protocol::records::{Crc32c, crc32c};
 use esker_protocol::{LeaderEpoch, Offset, Timestamp};
 
 use crate::layout::Uuid;
@@ -42,36 +42,6 @@ pub enum WireError {
     /// A field that cannot be.
     #[error("{0}")]
     Invalid(&'static str),
-}
-
-/// CRC-32C of some bytes.
-#[must_use]
-pub fn crc32c(bytes: &[u8]) -> u32 {
-    // The algorithm yields 32 bits in the low half.
-    crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
-}
-
-/// A CRC-32C that grows with the bytes.
-#[derive(Debug, Clone)]
-pub struct Crc(crc_fast::Digest);
-
-impl Default for Crc {
-    fn default() -> Crc {
-        Crc(crc_fast::Digest::new(CrcAlgorithm::Crc32Iscsi))
-    }
-}
-
-impl Crc {
-    /// Adds bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// The checksum of all bytes so far.
-    #[must_use]
-    pub fn value(&self) -> u32 {
-        self.0.finalize() as u32
-    }
 }
 
 /// Writes fields.

@@ -12,7 +12,7 @@ use super::{BATCH_BYTES_MAX, FRAME_BYTES, FrameAt, Index, SegmentAt, seek_table}
 use crate::layout::Partition;
 use crate::manifest::{EpochStart, clip_epochs};
 use crate::source::SegmentSource;
-use crate::wire::Crc;
+use esker_protocol::records::Crc32c;
 
 /// How much of a segment is read at once.
 const READ_BYTES: usize = 1 << 20;
@@ -110,7 +110,7 @@ pub struct Encoder {
     index: Index,
     expected: Offset,
     last_epoch: LeaderEpoch,
-    crc: Crc,
+    crc: Crc32c,
     position: u64,
     encoded: Option<Encoded>,
 }
@@ -145,7 +145,7 @@ impl Encoder {
             index,
             expected,
             last_epoch: LeaderEpoch::NONE,
-            crc: Crc::default(),
+            crc: Crc32c::new(),
             position: 0,
             encoded: None,
             sources,
@@ -167,7 +167,7 @@ impl Encoder {
         self.crc.update(&piece);
         self.position += piece.len() as u64;
         if let Some(encoded) = &mut self.encoded {
-            encoded.checksum = self.crc.value();
+            encoded.checksum = self.crc.finish();
             encoded.object_bytes = self.position;
         }
         Ok(Some(Bytes::from(piece)))

@@ -32,7 +32,34 @@ pub(super) struct Put<'a> {
     path: Path,
 }
 
+/// What an upload has kept so far. Dropped before it is handed on, nothing will ever commit it.
+pub(super) struct Kept<'a> {
+    puts: &'a Puts,
+    paths: Vec<Path>,
+}
+
+impl Kept<'_> {
+    pub(super) fn push(&mut self, path: Path) {
+        self.paths.push(path);
+    }
+
+    /// The upload is complete: whoever gets the paths decides what becomes of them.
+    pub(super) fn into_paths(mut self) -> Vec<Path> {
+        std::mem::take(&mut self.paths)
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.puts.give_up(&self.paths);
+    }
+}
+
 impl Puts {
+    pub(super) fn kept(&self) -> Kept<'_> {
+        Kept { puts: self, paths: Vec::new() }
+    }
+
     pub(super) fn begin(&self, path: &Path) -> Put<'_> {
         Put { puts: self, path: path.clone() }
     }
