@@ -154,7 +154,7 @@ pub enum StoreError {
     Unavailable(String),
     /// There was no answer: the transaction may have happened, or may happen later (P1).
     ///
-    /// It stays pending until [`crate::pending::settle`] has ended it.
+    /// It stays pending until [`crate::Pending::settle`] has ended it.
     #[error("the metadata store gave no answer: the request may have happened or happen later")]
     Unknown,
     /// The lease has ended, or was never granted; nothing was changed.

@@ -18,7 +18,7 @@ mod partition;
 mod topic;
 
 pub use broker::{BrokerInfoValue, BrokerValue, Endpoint};
-pub use cluster::{ClusterValue, ConfigValue, ProducerIdsValue};
+pub use cluster::{ClusterValue, ConfigValue, ControllerValue, ProducerIdsValue};
 pub use fields::{DirectoryId, ProcessId};
 pub use partition::{PartitionValue, Replica, TierValue};
 pub use topic::{DeletedValue, TopicNameValue, TopicState, TopicValue};
@@ -118,6 +118,7 @@ macro_rules! values {
 values! {
     ClusterValue = "cluster",
     ConfigValue = "configuration",
+    ControllerValue = "controller",
     ProducerIdsValue = "producer id block",
     BrokerValue = "broker registration",
     BrokerInfoValue = "broker description",

@@ -119,10 +119,6 @@ impl Disk {
         self.try_commit(batch).map_err(|error| error.to_string())
     }
 
-    #[expect(
-        clippy::result_large_err,
-        reason = "redb's error, turned into text one call above"
-    )]
     fn try_commit(&self, batch: &Batch) -> Result<(), redb::Error> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
@@ -192,10 +188,6 @@ fn create(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Writes the tables of an empty store.
-#[expect(
-    clippy::result_large_err,
-    reason = "redb's error, turned into text by the callers"
-)]
 pub(super) fn format(database: &Database) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use esker_protocol::ProducerId;
+use esker_protocol::{BrokerId, ProducerId};
 use serde::{Deserialize, Serialize};
 
 use super::{Configs, Unknown, fields};
@@ -19,6 +19,18 @@ pub struct ClusterValue {
     /// Finalized feature levels.
     #[serde(default)]
     pub features: BTreeMap<String, i16>,
+    /// Kept for newer versions.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// `controller`: the broker that reacts for all, on its lease. The key's create revision is the
+/// controller epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControllerValue {
+    /// Who was elected.
+    #[serde(with = "fields::broker")]
+    pub broker: BrokerId,
     /// Kept for newer versions.
     #[serde(flatten)]
     pub unknown: Unknown,
