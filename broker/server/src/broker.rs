@@ -263,7 +263,7 @@ impl Broker {
             directories: opened.directories.iter().map(|d| DirectoryId(d.id().0)).collect(),
             endpoints: bound.advertised(&config)?,
         };
-        startup::list_incarnation(&config, &environment, &opened, member.incarnation).await?;
+        startup::list_incarnation(&environment, &opened, member.incarnation).await?;
         let before = &opened.before;
         let registration = membership::register(store.as_ref(), &keys, &member, before).await?;
 

@@ -6,6 +6,7 @@
 
 pub mod authority;
 pub mod broker;
+pub mod bucket;
 pub mod cli;
 pub mod commit;
 pub mod config;
