@@ -38,6 +38,9 @@ pub struct NotLive;
 
 /// Creates a topic, in the state from which the controller takes over. Fails where the name, or one
 /// that differs in `.` and `_` only, exists.
+///
+/// Only absence fences it, so a lost one may land after a deletion. It is never sent again as it
+/// is: the next try has a new topic id, and then even the late one makes a topic that is whole.
 #[must_use]
 pub fn create_topic(keys: &Keys, new: &NewTopic) -> Transaction {
     let value = TopicValue {
