@@ -70,6 +70,8 @@ pub struct Image {
     broker_infos: Map<BrokerId, BrokerInfoValue>,
     topics: Map<String, TopicValue>,
     names_by_id: RedBlackTreeMapSync<TopicId, String>,
+    /// The names of topics that are created or grow.
+    unsettled: RedBlackTreeMapSync<String, ()>,
     topic_names: Map<String, TopicNameValue>,
     deleted: Map<TopicId, DeletedValue>,
     partitions: Map<(TopicId, i32), PartitionValue>,
@@ -114,6 +116,7 @@ impl Image {
             broker_infos: Map::new_sync(),
             topics: Map::new_sync(),
             names_by_id: RedBlackTreeMapSync::new_sync(),
+            unsettled: RedBlackTreeMapSync::new_sync(),
             topic_names: Map::new_sync(),
             deleted: Map::new_sync(),
             partitions: Map::new_sync(),
@@ -176,8 +179,12 @@ impl Image {
             let old = old.value.topic_id;
             self.names_by_id.remove_mut(&old);
         }
+        self.unsettled.remove_mut(&name);
         set(&mut self.topics, name.clone(), entry)?;
         if let Some(new) = self.topics.get(&name) {
+            if new.value.state != TopicState::Live {
+                self.unsettled.insert_mut(name.clone(), ());
+            }
             let new = new.value.topic_id;
             self.names_by_id.insert_mut(new, name);
         }
@@ -251,6 +258,13 @@ impl Image {
     pub fn visible_topics(&self) -> impl Iterator<Item = (&str, &Arc<Versioned<TopicValue>>)> {
         self.topics()
             .filter(|(_, topic)| topic.value.state != TopicState::Creating)
+    }
+
+    /// The topics that are created or grow: what the controller has still to do.
+    pub fn unsettled_topics(&self) -> impl Iterator<Item = (&str, &Arc<Versioned<TopicValue>>)> {
+        self.unsettled
+            .keys()
+            .filter_map(|name| Some((name.as_str(), self.topics.get(name)?)))
     }
 
     /// A topic by name, also while it is created.

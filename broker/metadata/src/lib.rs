@@ -6,6 +6,7 @@
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod controller;
 pub mod embedded;
 pub mod image;
 pub mod keys;

@@ -189,8 +189,9 @@ pub trait MetadataStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unknown`] where no answer came; every other error means that it did not, and
-    /// will not, happen. Dropping the future before it is done is the same as `Unknown`.
+    /// [`StoreError::Unknown`] where no answer came. After [`StoreError::Fatal`] nobody knows
+    /// either, and the process ends. Every other error means that it did not happen and will not.
+    /// Dropping the future before it is done is the same as `Unknown`.
     async fn transact(&self, transaction: Transaction) -> Result<TransactionOutcome, StoreError>;
 
     /// Watches the keys that begin with `prefix`: every change of revision `from` and later.

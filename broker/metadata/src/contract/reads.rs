@@ -1,7 +1,5 @@
 //! Reads and lists.
 
-use std::time::Duration;
-
 use super::{Subject, get, put, transact};
 use crate::store::{LIST_PAGE_ENTRIES, Transaction};
 
@@ -66,7 +64,7 @@ pub(super) async fn a_list_of_many_pages_shows_one_revision(store: Subject, pref
                 .put(&high, value);
             transact(&store, both).await;
             // Lets the reader in between.
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
         }
     };
     let reader = async {
@@ -82,7 +80,7 @@ pub(super) async fn a_list_of_many_pages_shows_one_revision(store: Subject, pref
                 (&high.value, high.mod_revision)
             );
             assert!(entries.iter().all(|entry| entry.mod_revision <= revision));
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::join!(writer, reader);

@@ -232,12 +232,19 @@ async fn a_crash_while_the_file_is_made_does_no_harm() {
     put(&store, "a", "1").await;
 }
 
-/// Memory that counts syncs and fails on demand.
-#[derive(Debug, Default)]
+/// Memory that counts syncs, looks around in each, and fails on demand.
+#[derive(Default)]
 struct Backend {
     bytes: redb::backends::InMemoryBackend,
     syncs: AtomicUsize,
     fails: AtomicBool,
+    probe: Mutex<Option<Box<dyn Fn() + Send>>>,
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backend").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -255,6 +262,9 @@ impl StorageBackend for SharedBackend {
     }
     fn sync_data(&self) -> Result<(), std::io::Error> {
         self.0.syncs.fetch_add(1, Ordering::SeqCst);
+        if let Some(probe) = &*self.0.probe.lock().expect("whole") {
+            probe();
+        }
         if self.0.fails.load(Ordering::SeqCst) {
             return Err(std::io::Error::other("injected"));
         }
@@ -362,6 +372,34 @@ async fn nothing_is_shown_before_its_sync_and_waiting_transactions_share_one() {
         "a commit that syncs nothing is not durable"
     );
     assert_eq!(syncs, syncs_of_one, "four transactions cost what one costs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_is_invisible_during_its_own_sync() {
+    let held = Held::new();
+    let seen = Arc::new(AtomicUsize::new(0));
+    let shared = Arc::clone(&held.store.shared);
+    let count = Arc::clone(&seen);
+    let probe = move || {
+        let visible = shared
+            .read(|state| state.get("a").is_some())
+            .expect("readable");
+        count.fetch_add(usize::from(visible), Ordering::SeqCst);
+    };
+    *held.backend.probe.lock().expect("whole") = Some(Box::new(probe));
+    let put = Transaction::new().put("a", "1");
+    let (put, ()) = tokio::join!(held.store.transact(put), async {
+        tokio::task::yield_now().await;
+        held.run_jobs();
+    });
+    put.expect("answered");
+    assert!(held.backend.syncs.load(Ordering::SeqCst) > 0);
+    assert_eq!(
+        seen.load(Ordering::SeqCst),
+        0,
+        "shown before it was durable"
+    );
+    assert!(held.store.get("a").await.expect("readable").0.is_some());
 }
 
 #[tokio::test(start_paused = true)]

@@ -46,8 +46,8 @@ impl Shared {
     }
 
     fn view(&self) -> MutexGuard<'_, View> {
-        // No code under this lock leaves a change half done when it panics, except an assertion
-        // about the state itself; then `over` was set by the writer's guard.
+        // Only a broken invariant of the state panics under this lock. In the writer's job that ends
+        // the store ([`Drain`]); elsewhere the state was only read.
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
