@@ -86,13 +86,13 @@ async fn is_gone(shared: &Arc<Shared>, id: TopicId, name: &str) -> bool {
     for (directory, _) in &shared.directories {
         let removing = Arc::clone(directory);
         let removed =
-            shared.environment.run(Work::Blocking, move || removing.remove_deleted(id)).await;
+            shared.environment.run(Work::Blocking, move || removing.remove_deleted()).await;
         if let Err(error) = removed {
             warn!(topic = name, %error, "a deleted log's files are still there");
             return false;
         }
     }
-    match shared.tiering.delete_topic(&shared.cluster_id, id).await {
+    match shared.tiering.delete_topic(id).await {
         Ok(0) => true,
         Ok(count) => {
             info!(topic = name, objects = count, "objects of a deleted topic removed");

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_metadata::MetadataStore;
 use esker_protocol::{Timestamp, TopicId};
-use esker_storage::disk::Disk;
+use esker_storage::Disk;
 use futures::future::BoxFuture;
 use rand::{Rng, SeedableRng};
 use tokio::sync::oneshot;

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use bytes::Bytes;
-use esker_protocol::records::{self, ProduceError, ProduceRules, TimestampType, Validation};
+use esker_protocol::records::{self, Caps, ProduceError, ProduceRules, TimestampType, Validation};
 use esker_protocol::{LeaderEpoch, Offset, Timestamp, TopicId};
 use esker_storage::{AppendError, Appended, ChangeError, Log, LogDirectory};
 use tokio::sync::Notify;
@@ -220,6 +220,7 @@ impl Partition {
             compacted: config.compact,
             validation: if config.validate_fully { Validation::Full } else { Validation::Default },
             zstd_allowed,
+            caps: Caps::DEFAULT,
         };
         let batch = records::validate(batch, &rules)?;
         if batch.header.attributes.is_transactional() {

@@ -7,14 +7,15 @@
 //! - A replica without proof (P6) is not led; it says why, once, and is offline.
 //! - The directory of a deleted partition is renamed away durably before anything else (P3).
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use esker_metadata::values::{DirectoryId, PartitionValue, ProcessId, Value};
 use esker_metadata::{Image, Revision, Transaction};
 use esker_metadata::image::Versioned;
 use esker_protocol::{FixedHashMap, LeaderEpoch, TopicId};
-use esker_storage::LogDirectory;
+use esker_storage::{LogDirectory, OpenLogError, RecoveryReport};
 use futures::StreamExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -53,11 +54,16 @@ impl Proof {
 
 /// Tells those who wait for a partition to be led that something has changed.
 #[derive(Debug)]
-pub struct Replicas(watch::Sender<u64>);
+pub struct Replicas {
+    passes: watch::Sender<u64>,
+    /// Partitions whose logs are damaged; they stay offline until they are repaired and the process
+    /// is started again.
+    damaged: Mutex<BTreeSet<(TopicId, i32)>>,
+}
 
 impl Default for Replicas {
     fn default() -> Replicas {
-        Replicas(watch::channel(0).0)
+        Replicas { passes: watch::channel(0).0, damaged: Mutex::default() }
     }
 }
 
@@ -65,11 +71,14 @@ impl Replicas {
     /// Waits until this broker leads the partition, or has found that it cannot, or does not have
     /// to any more.
     pub async fn wait_until_led(&self, shared: &Shared, topic: TopicId, index: i32) {
-        let mut passes = self.0.subscribe();
+        let mut passes = self.passes.subscribe();
         loop {
             let is_settled = match shared.partitions.get(topic, index) {
                 Some(partition) => partition.leading().is_some() || partition.is_offline(),
-                None => shared.image().partition(topic, index).is_none(),
+                None => {
+                    self.is_damaged(topic, index)
+                        || shared.image().partition(topic, index).is_none()
+                }
             };
             if is_settled || passes.changed().await.is_err() {
                 return;
@@ -77,8 +86,20 @@ impl Replicas {
         }
     }
 
+    /// Whether the partition's log was found damaged.
+    #[must_use]
+    pub fn is_damaged(&self, topic: TopicId, index: i32) -> bool {
+        let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        damaged.contains(&(topic, index))
+    }
+
+    fn note_damaged(&self, topic: TopicId, index: i32) {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        damaged.insert((topic, index));
+    }
+
     fn passed(&self) {
-        self.0.send_modify(|count| *count = count.wrapping_add(1));
+        self.passes.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 
@@ -163,21 +184,34 @@ pub fn log_config(shared: &Shared, config: &TopicConfig) -> esker_storage::LogCo
 
 /// Opens the logs of partitions that are assigned to this broker and not hosted yet.
 async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bool {
-    let mut found = FixedHashMap::default();
+    let mut found: FixedHashMap<(TopicId, i32), TopicId> = FixedHashMap::default();
+    let mut counts = BTreeMap::new();
     for (directory, _) in &shared.directories {
-        for partition in directory.partitions() {
-            found.insert((partition.topic_id, partition.partition), directory.id());
+        let listing = Arc::clone(directory);
+        match shared.environment.run(Work::Blocking, move || listing.partitions()).await {
+            Ok(partitions) => {
+                counts.insert(directory.id(), partitions.len());
+                for partition in partitions {
+                    if let Some(id) = partition.topic_id {
+                        found.insert((id, partition.partition), directory.id());
+                    }
+                }
+            }
+            Err(error) => warn!(directory = %directory.path().display(), %error, "cannot be listed"),
         }
     }
     let mut wanted = Vec::new();
     for (topic_id, index, value) in image.all_partitions() {
         let is_own = value.value.brokers().any(|id| id == shared.config.node_id);
-        if !is_own || shared.partitions.get(topic_id, index).is_some() {
+        if !is_own
+            || shared.partitions.get(topic_id, index).is_some()
+            || shared.replicas.is_damaged(topic_id, index)
+        {
             continue;
         }
         let Some((name, topic)) = image.topic_by_id(topic_id) else { continue };
         let config = Arc::new(TopicConfig::new(&topic.value.configs, &shared.config.properties));
-        let place = place(shared, found.get(&(topic_id, index)).copied(), &value.value);
+        let place = place(shared, found.get(&(topic_id, index)).copied(), &counts, &value.value);
         wanted.push((name.to_owned(), topic_id, index, config, Arc::clone(value), place));
     }
     let opened = futures::stream::iter(wanted)
@@ -197,7 +231,7 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
                 .await;
             match opened {
                 Ok((log, report)) => {
-                    info!(topic = name, partition = index, %report, "log opened");
+                    log_report(&name, index, &report);
                     let place = (directory, dirty);
                     let partition = Partition::new(name.into(), topic_id, index, log, config, place);
                     if let Err(doubt) = check_proof(shared, proof, &partition, &value.value) {
@@ -205,6 +239,11 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
                         partition.take_offline();
                     }
                     shared.partitions.insert(Arc::new(partition));
+                    true
+                }
+                Err(error @ OpenLogError::Damaged { .. }) => {
+                    error!(topic = name, partition = index, %error, "the partition stays offline");
+                    shared.replicas.note_damaged(topic_id, index);
                     true
                 }
                 Err(error) => {
@@ -217,11 +256,30 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
     opened.all(|is_open| async move { is_open }).await
 }
 
+fn log_report(topic: &str, partition: i32, report: &RecoveryReport) {
+    if report.created {
+        info!(topic, partition, "log made");
+        return;
+    }
+    if let Some(damage) = &report.damage {
+        info!(topic, partition, %damage, "the log ends at what a crash left");
+    }
+    info!(
+        topic,
+        partition,
+        end = %report.end,
+        scanned_bytes = report.scanned_bytes,
+        truncated_bytes = report.truncated_bytes,
+        "log recovered"
+    );
+}
+
 /// Where a partition's log is or goes: where it was found, where it was assigned, or where there
 /// are the fewest.
 fn place(
     shared: &Shared,
     found: Option<TopicId>,
+    counts: &BTreeMap<TopicId, usize>,
     value: &PartitionValue,
 ) -> Option<(Arc<LogDirectory>, Dirty)> {
     let healthy = || shared.directories.iter().filter(|(directory, _)| !directory.is_failed());
@@ -230,7 +288,7 @@ fn place(
     found
         .and_then(of)
         .or_else(|| assigned.and_then(of))
-        .or_else(|| healthy().min_by_key(|(directory, _)| directory.partitions().len()).cloned())
+        .or_else(|| healthy().min_by_key(|(directory, _)| counts.get(&directory.id())).cloned())
 }
 
 /// Whether a replica can prove that it has what it acknowledged (P6); if not, why.

@@ -31,43 +31,50 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 async fn check(shared: &Arc<Shared>, partition: &Arc<Partition>) {
-    let rolled = {
-        let (log, now) = (Arc::clone(&partition.log), shared.environment.now());
-        let work = move || {
-            log.expire_producers(now);
+    let config = partition.config();
+    let limits = limits(config.retention_ms, config.retention_bytes);
+    let now = shared.environment.now();
+    let log = Arc::clone(&partition.log);
+    let work = move || {
+        log.expire_producers(now);
+        // What is all expired is sealed first, so that retention can take it.
+        if decide::wants_roll(&log.segments(), limits, now) {
+            log.roll_now(now)
+        } else {
             log.roll_if_expired(now)
-        };
-        shared.environment.run(Work::Blocking, work).await
+        }
     };
-    match rolled {
+    match shared.environment.run(Work::Blocking, work).await {
         Ok(true) => shared.tiering.wake(),
         Ok(false) => {}
-        Err(error) => warn!(topic = %partition.topic, partition = partition.index, %error, "roll failed"),
-    }
-    if !partition.config().delete {
-        return;
+        Err(error) => {
+            warn!(topic = %partition.topic, partition = partition.index, %error, "roll failed");
+        }
     }
     if shared.tiering.covers(partition) {
         tiering::apply_retention(shared, partition).await;
-    } else {
-        apply_local_retention(shared, partition).await;
+    } else if config.delete {
+        apply_local_retention(shared, partition, limits).await;
     }
 }
 
+/// Kafka's -1 is no limit.
+#[must_use]
+pub fn limits(ms: i64, bytes: i64) -> decide::Limits {
+    decide::Limits { ms: (ms >= 0).then_some(ms), bytes: u64::try_from(bytes).ok() }
+}
+
 /// Retention of a partition that is not tiered: whole segments below the high watermark.
-async fn apply_local_retention(shared: &Arc<Shared>, partition: &Arc<Partition>) {
-    let config = partition.config();
+async fn apply_local_retention(
+    shared: &Arc<Shared>,
+    partition: &Arc<Partition>,
+    limits: decide::Limits,
+) {
+    let now = shared.environment.now();
     let segments = partition.log.segments();
-    let limits =
-        decide::Limits { retention_ms: config.retention_ms, retention_bytes: config.retention_bytes };
-    let start = decide::log_start_after(
-        &segments,
-        &limits,
-        partition.log.start_offset(),
-        partition.high_watermark(),
-        shared.environment.now(),
-    );
-    let Some(start) = start else { return };
+    let Some(start) = decide::log_start(&segments, limits, now, partition.high_watermark()) else {
+        return;
+    };
     let log = Arc::clone(&partition.log);
     let deleted = shared
         .environment

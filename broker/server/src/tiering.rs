@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_protocol::{Offset, TopicId};
+use esker_tier::collect::{self, CollectError, Collector};
 use esker_tier::plan::OffloadConfig;
 use esker_tier::pool::{CpuPool, Spawner as TierSpawner};
 use esker_tier::read::{ReadConfig, Reader};
@@ -50,9 +51,9 @@ pub struct Tiering {
 }
 
 struct Parts {
-    store: Arc<dyn object_store::ObjectStore>,
     uploader: Uploader,
     reader: Reader,
+    collector: Collector,
 }
 
 /// The environment's threads, as the tier crate asks for them.
@@ -91,20 +92,21 @@ impl Tiering {
                 ..ReadConfig::default()
             };
             let upload = UploadConfig { verification: opened.verification, ..UploadConfig::default() };
+            let reader = Reader::new(
+                Arc::clone(store),
+                Arc::clone(&threads) as Arc<dyn CpuPool>,
+                Arc::clone(&threads) as Arc<dyn TierSpawner>,
+                Arc::clone(&random),
+                &read,
+            );
             Parts {
-                store: Arc::clone(store),
+                collector: Collector::new(Arc::clone(store), reader.clone()),
+                reader,
                 uploader: Uploader::new(
                     Arc::clone(store),
-                    Arc::clone(&threads) as Arc<dyn CpuPool>,
-                    Arc::clone(&random),
-                    upload,
-                ),
-                reader: Reader::new(
-                    Arc::clone(store),
-                    Arc::clone(&threads) as Arc<dyn CpuPool>,
-                    threads,
+                    threads as Arc<dyn CpuPool>,
                     random,
-                    &read,
+                    upload,
                 ),
             }
         });
@@ -200,17 +202,9 @@ impl Tiering {
     ///
     /// # Errors
     /// The store cannot be reached.
-    pub async fn delete_topic(
-        &self,
-        cluster_id: &str,
-        topic: TopicId,
-    ) -> Result<usize, object_store::Error> {
+    pub async fn delete_topic(&self, id: TopicId) -> Result<usize, CollectError> {
         let Some(parts) = &self.parts else { return Ok(0) };
-        esker_tier::collect::delete_prefix(
-            parts.store.as_ref(),
-            &layout::topic_prefix(cluster_id, topic),
-        )
-        .await
+        parts.collector.delete_topic(&self.cluster_id, id).await
     }
 }
 
@@ -320,36 +314,29 @@ async fn collect_all(shared: &Arc<Shared>) {
     }
 }
 
-async fn collect_one(shared: &Arc<Shared>, partition: &Arc<Partition>) -> Result<usize, String> {
+async fn collect_one(shared: &Arc<Shared>, partition: &Arc<Partition>) -> Result<usize, TierError> {
     let (Some(parts), Some(epoch)) = (&shared.tiering.parts, partition.leading()) else {
         return Ok(0);
     };
     // Listed first, read second: what the key names is then at least as new as the listing (P2).
     let identity = shared.tiering.identity(partition);
-    let listing = esker_tier::collect::list(parts.store.as_ref(), &identity)
-        .await
-        .map_err(|error| error.to_string())?;
-    tiering::refresh(shared, partition).await.map_err(|error| error.to_string())?;
-    let Some(pointer) = partition.tier.pointer() else { return Ok(0) };
-    if pointer.claimed_epoch != epoch {
+    let listing = parts.collector.list(&identity).await?;
+    tiering::refresh(shared, partition).await?;
+    let pointer = partition.tier.pointer();
+    collect::check_not_rewound(&listing, identity.incarnation, epoch, pointer.as_ref())?;
+    let Some(pointer) = pointer.filter(|pointer| pointer.claimed_epoch == epoch) else {
         return Ok(0);
-    }
-    let limits = esker_tier::collect::Limits {
+    };
+    let limits = collect::Limits {
         manifest_retention_ms: i64::try_from(shared.config.manifest_retention.as_millis())
             .unwrap_or(i64::MAX),
         file_delete_delay_ms: partition.config().file_delete_delay_ms,
-        ..esker_tier::collect::Limits::default()
+        ..collect::Limits::default()
     };
-    esker_tier::collect::collect(
-        parts.store.as_ref(),
-        &parts.reader,
-        &parts.uploader,
-        &identity,
-        &pointer,
-        &listing,
-        &limits,
-        shared.environment.now(),
-    )
-    .await
-    .map_err(|error| error.to_string())
+    let now = shared.environment.now();
+    let collected = parts
+        .collector
+        .collect(&identity, &listing, &pointer, &parts.uploader, &limits, now)
+        .await?;
+    Ok(collected.len())
 }

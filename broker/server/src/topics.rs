@@ -143,15 +143,13 @@ pub async fn create(
             configs: new.configs.clone(),
         },
     );
-    let outcome = commit(shared.environment.metadata.as_ref(), transaction)
-        .await
-        .map_err(Refusal::store)?;
-    match outcome {
-        Commit::Done(_) | Commit::Moved => {}
-        Commit::Refused => {
-            let message = format!("Topic '{}' already exists.", new.name);
-            return Err(Refusal::new(ErrorCode::TopicAlreadyExists, message));
-        }
+    // Never settled when there is no answer: only absence fences a creation, so that a late one may
+    // land after a deletion. Whoever asks again does so with a new id (P3).
+    let outcome =
+        shared.environment.metadata.transact(transaction).await.map_err(Refusal::store)?;
+    if !outcome.succeeded {
+        let message = format!("Topic '{}' already exists.", new.name);
+        return Err(Refusal::new(ErrorCode::TopicAlreadyExists, message));
     }
     wait_until_served(shared, &new.name, id).await?;
     Ok(created(Some(id)))

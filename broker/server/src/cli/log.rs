@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use esker_protocol::records::{Batch, BatchHeader, Caps};
-use esker_storage::disk::{Disk, DiskFile, OpenMode, RealDisk};
+use esker_storage::{Disk, DiskFile, OpenMode, RealDisk};
 use serde_json::{Value, json};
 
 use super::{Failure, Outcome, Output, say, table};
@@ -35,7 +35,7 @@ const BATCH_BYTES_MAX: usize = 256 << 20;
 
 pub(super) fn run(command: Command) -> Outcome {
     let Command::Dump(dump) = command;
-    let disk = RealDisk::new();
+    let disk = RealDisk;
     let mut bad = Vec::new();
     for path in &dump.files {
         let at = |error: std::io::Error| Failure::Failed(format!("{}: {error}", path.display()));

@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
-use esker_metadata::EmbeddedStore;
-use esker_storage::disk::{Disk, RealDisk};
+use esker_metadata::{EmbeddedStore, MetadataStore};
+use esker_storage::{Disk, RealDisk};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -77,10 +77,12 @@ pub(super) fn store_options(config: &Config) -> esker_tier::store::Options {
 }
 
 /// Builds the environment of a real process. Must run within the runtime.
-pub(super) async fn environment(config: &Config) -> Result<Environment, Failure> {
+pub(super) async fn environment(
+    config: &Config,
+) -> Result<(Environment, Arc<EmbeddedStore>), Failure> {
     let spawner: Arc<dyn Spawner> =
         Arc::new(RuntimeSpawner::new(tokio::runtime::Handle::current()));
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk::new());
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let object_store = match &config.object_store_url {
         Some(url) => {
             let opened = esker_tier::store::open(url, &store_options(config));
@@ -108,17 +110,19 @@ pub(super) async fn environment(config: &Config) -> Result<Environment, Failure>
     }))
     .await
     .map_err(Failure::failed)?;
-    Ok(Environment {
+    let metadata = Arc::new(metadata);
+    let environment = Environment {
         disk,
         network: Arc::new(TcpNetwork),
         object_store,
-        metadata: Arc::new(metadata),
+        metadata: Arc::clone(&metadata) as Arc<dyn MetadataStore>,
         clock: Arc::new(SystemClock),
         randomness: randomness()
             .map_err(|error| Failure::Failed(format!("no random numbers: {error}")))?,
         spawner,
         registry: prometheus::Registry::new(),
-    })
+    };
+    Ok((environment, metadata))
 }
 
 /// Runs a broker until a signal or a failure ends it. `ready` prints what people need to know.
@@ -127,7 +131,7 @@ pub(super) async fn serve(config: Config, ready: impl FnOnce(&Broker)) -> Result
         signal(SignalKind::terminate()).map_err(|error| Failure::Failed(error.to_string()))?;
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(|error| Failure::Failed(error.to_string()))?;
-    let environment = environment(&config).await?;
+    let (environment, metadata) = environment(&config).await?;
     let started = tokio::select! {
         biased;
         _ = terminate.recv() => return Ok(()),
@@ -147,6 +151,7 @@ pub(super) async fn serve(config: Config, ready: impl FnOnce(&Broker)) -> Result
     match failure {
         None => {
             broker.stop().await;
+            metadata.close().await;
             Ok(())
         }
         // Nothing is said good-bye to: after a failure, only recovery knows what is true.

@@ -114,14 +114,3 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(LISTEN_BACKLOG)
 }
 
-/// Reaches brokers over TCP.
-pub struct TcpConnect;
-
-#[async_trait]
-impl esker_client::Connect for TcpConnect {
-    async fn connect(&self, host: &str, port: u16) -> io::Result<Box<dyn esker_client::Stream>> {
-        let stream = tokio::net::TcpStream::connect((host, port)).await?;
-        stream.set_nodelay(true)?;
-        Ok(Box::new(stream))
-    }
-}

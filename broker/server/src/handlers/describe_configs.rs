@@ -94,7 +94,6 @@ fn describe_topic<'a>(shared: &Shared, name: &str, with_synonyms: bool) -> Descr
                 name: Cow::Borrowed(key.name),
                 value: effective.value.map(Cow::Owned),
                 read_only: false,
-                is_default: effective.source != Source::Topic,
                 config_source: effective.source as i8,
                 is_sensitive: false,
                 synonyms: if with_synonyms {
@@ -177,7 +176,6 @@ fn describe_broker<'a>(shared: &Shared, name: &str, with_synonyms: bool) -> Desc
             value: value.map(Cow::Owned),
             // Nothing of a broker can be altered while it runs, so far.
             read_only: true,
-            is_default: source == Source::Default,
             config_source: source as i8,
             is_sensitive: kind == Kind::Password,
             synonyms,

@@ -60,10 +60,14 @@ pub(crate) async fn local(
         return Ok(Data::NONE);
     }
     let log = Arc::clone(&partition.log);
-    let read = move || log.read(offset, max_bytes, below, at_least_one);
+    let read = move || {
+        let read = log.read(offset, max_bytes, below, at_least_one)?;
+        // Without transactions there are none; the call looks at what is in memory.
+        let aborted = log.aborted_transactions(offset, read.next)?;
+        Ok::<_, ReadError>((read, aborted))
+    };
     match shared.environment.run(Work::PageCache, read).await {
-        Ok(read) => {
-            let aborted = partition.log.aborted_transactions(offset, read.next);
+        Ok((read, aborted)) => {
             Ok(Data {
                 chunks: if read.bytes.is_empty() { Vec::new() } else { vec![read.bytes] },
                 aborted: aborted.iter().map(|a| (a.producer_id.0, a.first_offset.0)).collect(),
@@ -215,14 +219,12 @@ pub(crate) async fn find_max_timestamp(
     let log = Arc::clone(&partition.log);
     let local = shared
         .environment
-        .run(Work::Blocking, move || log.offset_of_max_timestamp(below))
+        .run(Work::Blocking, move || log.offset_of_max_timestamp())
         .await
         .map_err(|error| storage_failed(partition, &error))?;
-    let local = local.map(|(timestamp, offset, leader_epoch)| Position {
-        offset,
-        timestamp,
-        leader_epoch,
-    });
+    let local = local
+        .map(|(timestamp, offset, leader_epoch)| Position { offset, timestamp, leader_epoch })
+        .filter(|found| found.offset < below);
     let mut remote = None;
     if partition.log.local_start_offset() > partition.start_offset()
         && let Some(reader) = shared.tiering.reader()

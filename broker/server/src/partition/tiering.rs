@@ -8,12 +8,14 @@
 //!   broker, or by reading the key linearisably.
 //! - Nothing is committed and no object deleted before this leader epoch has claimed the key.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_metadata::values::{PartitionValue, TierValue, Unknown, Value, ValueError};
 use esker_metadata::{Entry, Revision, StoreError, Transaction};
-use esker_protocol::{LeaderEpoch, Offset};
-use esker_storage::{ChangeError, SegmentInfo, retention as local};
+use esker_protocol::{LeaderEpoch, Offset, Timestamp};
+use esker_storage::{ChangeError, ProducedRange, ProducerSnapshot, SegmentInfo, retention as local};
+use esker_tier::collect::{self, CollectError};
 use esker_tier::manifest::Head;
 use esker_tier::plan::{SealedSegment, plan_offload};
 use esker_tier::pointer::{self, BatchBefore, Fenced, LogFacts, Pointer};
@@ -26,10 +28,16 @@ use super::Partition;
 use crate::authority::{Commit, commit};
 use crate::broker::Shared;
 use crate::environment::Work;
+use crate::retention::limits;
 
 /// What is known of a partition's tier.
 #[derive(Debug, Default)]
-pub struct TierState(Mutex<Option<Known>>);
+pub struct TierState {
+    known: Mutex<Option<Known>>,
+    /// When each sealed segment was first seen sealed: what waits for its successors waits from
+    /// then on. A restart starts the waiting anew.
+    sealed_at: Mutex<BTreeMap<Offset, Timestamp>>,
+}
 
 #[derive(Debug, Clone)]
 struct Known {
@@ -41,11 +49,28 @@ struct Known {
 
 impl TierState {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self) -> Option<Known> {
         self.lock().clone()
+    }
+
+    /// The sealed ones of these segments.
+    fn sealed(&self, segments: &[SegmentInfo], now: Timestamp) -> Vec<SealedSegment> {
+        let mut sealed_at = self.sealed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let tier_end = self.end().map_or(Offset::ZERO, |(end, _)| end);
+        sealed_at.retain(|base, _| *base >= tier_end);
+        segments
+            .iter()
+            .filter(|segment| segment.sealed && segment.end > tier_end)
+            .map(|segment| SealedSegment {
+                base: segment.base,
+                end: segment.end,
+                bytes: segment.bytes,
+                sealed_at: *sealed_at.entry(segment.base).or_insert(now),
+            })
+            .collect()
     }
 
     fn set(&self, known: Option<Known>) {
@@ -86,12 +111,21 @@ pub enum TierError {
     /// The local log.
     #[error(transparent)]
     Log(#[from] ChangeError),
+    /// The local log cannot be read.
+    #[error(transparent)]
+    LogRead(#[from] esker_storage::ReadError),
     /// The upload.
     #[error(transparent)]
     Upload(#[from] UploadError),
     /// A read of objects.
     #[error(transparent)]
     Read(#[from] TierReadError),
+    /// The collection.
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+    /// The objects are newer than the key (P2).
+    #[error("the metadata store was rewound: {0}")]
+    RewoundStore(#[from] collect::Rewound),
     /// The key, or the one that fences it, has moved meanwhile.
     #[error("the metadata has changed meanwhile")]
     Moved,
@@ -247,42 +281,53 @@ async fn restart(
             let state = reader.end_state(&identity, pointer).await?;
             // State that is not as of the restart is no state (P8).
             let producers = if pointer.tier_end == at { state.producers } else { Vec::new() };
-            (state.epochs.iter().map(|start| (start.epoch, start.offset)).collect(), producers)
+            (state.epochs, producers)
         }
         _ => (Vec::new(), Vec::new()),
     };
     let log = Arc::clone(&partition.log);
-    let producers = producers.iter().map(stored_producer).collect();
-    let restarted =
-        shared.environment.run(Work::Blocking, move || log.restart_at(at, epochs, producers));
+    let producers = ProducerSnapshot { entries: producers.iter().map(stored_producer).collect() };
+    let now = shared.environment.now();
+    let restarted = shared
+        .environment
+        .run(Work::Blocking, move || log.restart_at(at, epochs, &producers, now));
     restarted.await?;
     partition.restart_at(at);
     Ok(())
 }
 
+/// The log's form of a producer's state in an object.
 fn stored_producer(entry: &ProducerEntry) -> esker_storage::ProducerEntry {
-    esker_storage::ProducerEntry {
-        producer_id: entry.producer_id,
-        producer_epoch: entry.producer_epoch,
+    let last = ProducedRange {
         last_sequence: entry.last_sequence,
         last_offset: entry.last_offset,
         offset_delta: entry.offset_delta,
         timestamp: entry.timestamp,
+    };
+    esker_storage::ProducerEntry {
+        producer_id: entry.producer_id,
+        epoch: entry.producer_epoch,
         coordinator_epoch: entry.coordinator_epoch,
-        current_txn_first_offset: entry.current_txn_first_offset,
+        transaction_start: (entry.current_txn_first_offset >= Offset::ZERO)
+            .then_some(entry.current_txn_first_offset),
+        timestamp: entry.timestamp,
+        // After a marker a producer has no batch: Kafka writes -1 then.
+        batches: if entry.last_sequence >= 0 { vec![last] } else { Vec::new() },
     }
 }
 
+/// A producer's state as an object holds it: Kafka's form, with the last batch only.
 fn tiered_producer(entry: &esker_storage::ProducerEntry) -> ProducerEntry {
+    let last = entry.batches.last();
     ProducerEntry {
         producer_id: entry.producer_id,
-        producer_epoch: entry.producer_epoch,
-        last_sequence: entry.last_sequence,
-        last_offset: entry.last_offset,
-        offset_delta: entry.offset_delta,
+        producer_epoch: entry.epoch,
+        last_sequence: last.map_or(-1, |last| last.last_sequence),
+        last_offset: last.map_or(Offset(-1), |last| last.last_offset),
+        offset_delta: last.map_or(0, |last| last.offset_delta),
         timestamp: entry.timestamp,
         coordinator_epoch: entry.coordinator_epoch,
-        current_txn_first_offset: entry.current_txn_first_offset,
+        current_txn_first_offset: entry.transaction_start.unwrap_or(Offset(-1)),
     }
 }
 
@@ -377,15 +422,6 @@ fn batch_base(partition: &Partition, offset: Offset) -> Result<Option<Offset>, C
     Ok(Some(log.read(offset, 1, log.written_end(), true)?.start))
 }
 
-fn sealed(segment: &SegmentInfo) -> SealedSegment {
-    SealedSegment {
-        base: segment.base,
-        end: segment.end,
-        bytes: segment.bytes,
-        sealed_at: segment.sealed_at,
-    }
-}
-
 /// Offloads what is due. Returns whether anything was.
 ///
 /// # Errors
@@ -400,14 +436,13 @@ pub async fn offload(
     if partition.config().remote_copy_disabled {
         return Ok(false);
     }
-    let segments: Vec<SealedSegment> =
-        partition.log.segments().iter().filter(|segment| segment.sealed).map(sealed).collect();
+    let now = shared.environment.now();
+    let segments = partition.tier.sealed(&partition.log.segments(), now);
     let committable = partition.last_stable_offset();
     if segments.first().is_none_or(|segment| segment.end > committable) {
         return Ok(false);
     }
     let config = shared.tiering.offload_config();
-    let now = shared.environment.now();
     // Planned against the unclaimed pointer first: an idle partition costs no claim.
     let unclaimed = match partition.tier.pointer() {
         Some(pointer) => pointer,
@@ -427,7 +462,7 @@ pub async fn offload(
     let sources = shared
         .environment
         .run(Work::Blocking, move || {
-            bases.iter().map(|base| source(&log, *base)).collect::<Result<Vec<_>, ChangeError>>()
+            bases.iter().map(|base| source(&log, *base)).collect::<Result<Vec<_>, TierError>>()
         })
         .await?;
     let identity = shared.tiering.identity(partition);
@@ -481,17 +516,31 @@ async fn commit_upload(
     Err(TierError::Moved)
 }
 
-fn source(log: &Arc<esker_storage::Log>, base: Offset) -> Result<SegmentSource, ChangeError> {
-    let export = log.export(base)?;
-    let reading = export.clone();
+/// An offset as indexes hold it; a segment's offsets are within 32 bits of its base.
+fn relative(offset: Offset, base: Offset) -> i32 {
+    i32::try_from(offset - base).unwrap_or(i32::MAX)
+}
+
+fn source(log: &esker_storage::Log, base: Offset) -> Result<SegmentSource, TierError> {
+    let export = log.export(base)?.ok_or(TierError::Moved)?;
+    let export = Arc::new(export);
+    let reading = Arc::clone(&export);
     Ok(SegmentSource {
         base: export.base,
         end: export.end,
         bytes: export.bytes,
         max_timestamp: export.max_timestamp,
         read: Arc::new(move |position, length| reading.read_at(position, length)),
-        offset_index: export.offset_index.clone(),
-        time_index: export.time_index.clone(),
+        offset_index: export
+            .offset_index
+            .iter()
+            .map(|(offset, position)| (relative(*offset, export.base), *position as i32))
+            .collect(),
+        time_index: export
+            .time_index
+            .iter()
+            .map(|(timestamp, offset)| (timestamp.0, relative(*offset, export.base)))
+            .collect(),
         aborted: export
             .aborted
             .iter()
@@ -503,7 +552,7 @@ fn source(log: &Arc<esker_storage::Log>, base: Offset) -> Result<SegmentSource, 
             })
             .collect(),
         epochs: export.epochs.clone(),
-        producer_snapshot: export.producers.iter().map(tiered_producer).collect(),
+        producer_snapshot: export.producers.entries.iter().map(tiered_producer).collect(),
         // No transaction can be open: none is served.
         open_transactions: Vec::new(),
     })
@@ -518,15 +567,12 @@ pub async fn apply_local_retention(
 ) {
     let Some(pointer) = partition.tier.pointer() else { return };
     let config = partition.config();
-    let limits = local::Limits {
-        retention_ms: config.local_retention_ms,
-        retention_bytes: config.local_retention_bytes,
-    };
+    let limits = limits(config.local_retention_ms, config.local_retention_bytes);
     let segments = partition.log.segments();
     let floor = if near_reserve {
         Some(pointer.local_floor)
     } else {
-        local::local_start_after(&segments, &limits, pointer.local_floor, shared.environment.now())
+        local::local_start(&segments, limits, shared.environment.now(), pointer.local_floor)
     };
     let Some(floor) = floor.filter(|floor| *floor > partition.log.local_start_offset()) else {
         return;
