@@ -1,1 +1,3 @@
-//! Placeholder until the crate's first commit.
+mod disk;
+mod lock;
+pub use disk::*;
