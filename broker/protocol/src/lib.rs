@@ -5,6 +5,7 @@
 
 pub mod error;
 pub mod ids;
+pub mod records;
 
 pub use error::ErrorCode;
 pub use ids::{BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId};
