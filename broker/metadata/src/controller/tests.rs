@@ -31,7 +31,8 @@ async fn run(store: &MemoryStore, transaction: Transaction) -> TransactionOutcom
 
 /// Runs plans until there is nothing left to do.
 async fn settle(store: &MemoryStore) -> Image {
-    loop {
+    const ROUNDS_MAX: usize = 100;
+    for _ in 0..ROUNDS_MAX {
         let image = load(store).await;
         let transactions = plan(&image, SETTINGS);
         if transactions.is_empty() {
@@ -41,6 +42,7 @@ async fn settle(store: &MemoryStore) -> Image {
             run(store, transaction).await;
         }
     }
+    panic!("the controller finds more to do in every round");
 }
 
 fn broker_value(process: u8, directories: &[u8]) -> (BrokerValue, BrokerInfoValue) {

@@ -393,6 +393,7 @@ async fn a_commit_is_invisible_during_its_own_sync() {
         held.run_jobs();
     });
     put.expect("answered");
+    *held.backend.probe.lock().expect("whole") = None;
     assert!(held.backend.syncs.load(Ordering::SeqCst) > 0);
     assert_eq!(
         seen.load(Ordering::SeqCst),
