@@ -121,7 +121,7 @@ impl Shared {
                 None => ErrorCode::UnknownTopicOrPartition,
             });
         };
-        if partition.log.is_offline() {
+        if partition.is_offline() {
             return Err(ErrorCode::KafkaStorageError);
         }
         let leading = partition.leading().ok_or(ErrorCode::NotLeaderOrFollower)?;

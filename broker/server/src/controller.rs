@@ -3,6 +3,7 @@
 //! The decisions are pure (`esker_metadata::controller`); here is only the loop, and what must be
 //! gone before a deleted topic's last key may go: directories and objects.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::authority::{Commit, commit};
 use crate::broker::Shared;
+use crate::config::topic::TopicConfig;
 use crate::environment::Work;
 
 /// How long a pass that did not finish its work waits before the next.
@@ -42,7 +44,9 @@ async fn pass(shared: &Arc<Shared>) -> bool {
     if !is_controller {
         return true;
     }
-    for transaction in decide::next_transactions(&image) {
+    let settings = decide::PlanSettings { min_isr_default: min_isr_default(shared) };
+    let plan = decide::plan(&image, settings);
+    for transaction in plan {
         match commit(shared.environment.metadata.as_ref(), transaction).await {
             // Each pass acts on an image that has the outcome of the one before.
             Ok(Commit::Done(_)) => {}
@@ -55,22 +59,22 @@ async fn pass(shared: &Arc<Shared>) -> bool {
     }
     let mut is_settled = true;
     for (id, deleted) in image.deleted() {
-        let has_keys =
-            image.partitions(id).next().is_some() || image.tiers(id).next().is_some();
-        if has_keys {
-            continue;
-        }
+        let Some(transaction) = decide::forget_topic(&image, id) else { continue };
         if !is_gone(shared, id, &deleted.value.topic).await {
             is_settled = false;
             continue;
         }
-        let transaction = decide::forget_deleted(&shared.keys, id, deleted);
         if let Err(error) = commit(shared.environment.metadata.as_ref(), transaction).await {
             warn!(%error, "a deleted topic was not forgotten");
             is_settled = false;
         }
     }
     is_settled
+}
+
+fn min_isr_default(shared: &Shared) -> i32 {
+    let config = TopicConfig::new(&BTreeMap::new(), &shared.config.properties);
+    i32::try_from(config.min_insync_replicas).unwrap_or(i32::MAX)
 }
 
 /// Removes what is left of a deleted topic: directories, then objects. Returns whether all is gone.

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use esker_protocol::api::ApiKey;
-use esker_protocol::frame::{self, RequestHeader};
+use esker_protocol::frame::{self, RequestError, RequestFrame};
 use esker_protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, Decode, DeleteTopicsRequest, DescribeClusterRequest,
+    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
     DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
     ListOffsetsRequest, MetadataRequest, ProduceRequest,
 };
-use esker_protocol::primitive::{DecodeError, Reader};
+use esker_protocol::primitive::DecodeError;
 use tracing::debug;
 
 use crate::broker::Shared;
@@ -76,56 +76,54 @@ impl Dispatcher {
     async fn handle(
         &self,
         frame: &Bytes,
-        header: &RequestHeader<'_>,
-        mut body: Reader<'_>,
+        request: &RequestFrame<'_>,
     ) -> Result<Reply, DecodeError> {
         let shared = &self.shared;
         let listener = self.listener.as_str();
-        let answer = Answer::to(header);
-        let version = header.version;
-        Ok(match header.api {
+        let answer = Answer::to(request);
+        Ok(match request.api {
             ApiKey::Produce => {
-                let request = ProduceRequest::decode(&mut body, version)?;
+                let request: ProduceRequest = request.decode()?;
                 produce::apply(shared, answer, frame, request).await
             }
             ApiKey::Fetch => {
-                let request = FetchRequest::decode(&mut body, version)?;
+                let request: FetchRequest = request.decode()?;
                 fetch::apply(shared, answer, listener, &request)
             }
             ApiKey::ListOffsets => {
-                let request = ListOffsetsRequest::decode(&mut body, version)?;
+                let request: ListOffsetsRequest = request.decode()?;
                 list_offsets::apply(shared, answer, frame, &request)
             }
             ApiKey::Metadata => {
-                let request = MetadataRequest::decode(&mut body, version)?;
+                let request: MetadataRequest = request.decode()?;
                 metadata::apply(shared, answer, listener, &request).await
             }
             ApiKey::FindCoordinator => {
-                let request = FindCoordinatorRequest::decode(&mut body, version)?;
+                let request: FindCoordinatorRequest = request.decode()?;
                 find_coordinator::apply(answer, &request)
             }
             ApiKey::ApiVersions => {
-                let request = ApiVersionsRequest::decode(&mut body, version)?;
+                let request: ApiVersionsRequest = request.decode()?;
                 api_versions::apply(answer, &request)
             }
             ApiKey::CreateTopics => {
-                let request = CreateTopicsRequest::decode(&mut body, version)?;
+                let request: CreateTopicsRequest = request.decode()?;
                 create_topics::apply(shared, answer, &request).await
             }
             ApiKey::DeleteTopics => {
-                let request = DeleteTopicsRequest::decode(&mut body, version)?;
+                let request: DeleteTopicsRequest = request.decode()?;
                 delete_topics::apply(shared, answer, &request).await
             }
             ApiKey::InitProducerId => {
-                let request = InitProducerIdRequest::decode(&mut body, version)?;
+                let request: InitProducerIdRequest = request.decode()?;
                 init_producer_id::apply(shared, answer, &request).await
             }
             ApiKey::DescribeConfigs => {
-                let request = DescribeConfigsRequest::decode(&mut body, version)?;
+                let request: DescribeConfigsRequest = request.decode()?;
                 describe_configs::apply(shared, answer, &request)
             }
             ApiKey::DescribeCluster => {
-                let request = DescribeClusterRequest::decode(&mut body, version)?;
+                let request: DescribeClusterRequest = request.decode()?;
                 describe_cluster::apply(shared, answer, listener, &request)
             }
             // The caller has looked the API up in the table, which has no other.
@@ -137,30 +135,32 @@ impl Dispatcher {
 #[async_trait]
 impl Apply for Dispatcher {
     async fn apply(&self, frame: Bytes, peer: SocketAddr) -> Reply {
-        let (header, body) = match frame::decode_request_header(&frame) {
-            Ok(decoded) => decoded,
+        let request = match frame::decode_request(&frame) {
+            Ok(request) => request,
+            Err(RequestError::UnsupportedVersion {
+                api: ApiKey::ApiVersions,
+                correlation_id,
+                ..
+            }) => return api_versions::refuse_version(correlation_id),
             Err(error) => {
                 debug!(%peer, %error, "a frame is not a request");
                 self.shared.metrics.bad_request();
                 return Reply::Close;
             }
         };
-        let known = SERVED.iter().find(|served| served.api == header.api);
+        let known = SERVED.iter().find(|served| served.api == request.api);
         let is_served =
-            known.is_some_and(|served| (served.min..=served.max).contains(&header.version));
+            known.is_some_and(|served| (served.min..=served.max).contains(&request.version));
         if !is_served {
-            if header.api == ApiKey::ApiVersions {
-                return api_versions::refuse_version(Answer::to(&header));
-            }
-            debug!(%peer, api = ?header.api, version = header.version, "not served");
+            debug!(%peer, api = ?request.api, version = request.version, "not served");
             self.shared.metrics.bad_request();
             return Reply::Close;
         }
-        self.shared.metrics.request(header.api);
-        match self.handle(&frame, &header, body).await {
+        self.shared.metrics.request(request.api);
+        match self.handle(&frame, &request).await {
             Ok(reply) => reply,
             Err(error) => {
-                debug!(%peer, api = ?header.api, version = header.version, %error, "a request cannot be read");
+                debug!(%peer, api = ?request.api, version = request.version, %error, "a request cannot be read");
                 self.shared.metrics.bad_request();
                 Reply::Close
             }
@@ -174,10 +174,10 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted_and_within_what_the_codec_knows() {
-        assert!(SERVED.windows(2).all(|pair| pair[0].api.key() < pair[1].api.key()));
+        assert!(SERVED.windows(2).all(|pair| pair[0].api.number() < pair[1].api.number()));
         for served in SERVED {
             let range = served.api.versions();
-            assert!(*range.start() <= served.min && served.max <= *range.end(), "{served:?}");
+            assert!(range.contains(served.min) && range.contains(served.max), "{served:?}");
             assert!(served.advertised_min <= served.min && served.min <= served.max);
         }
     }

@@ -13,34 +13,31 @@ pub mod metadata;
 pub mod produce;
 
 use bytes::Bytes;
-use esker_protocol::api::ApiKey;
-use esker_protocol::frame::{self, RequestHeader};
-use esker_protocol::messages::Encode;
+use esker_protocol::frame::{self, RequestFrame};
+use esker_protocol::primitive::Response;
 
 use crate::connection::Reply;
 
 /// Encodes a response. One that cannot be encoded is a defect of ours: the connection closes, and
 /// the log says why.
-pub(crate) fn respond(header: &Answer, body: &impl Encode) -> Option<Vec<Bytes>> {
-    match frame::encode_response(header.correlation_id, header.api, header.version, body) {
+pub(crate) fn respond(header: &Answer, body: &impl Response) -> Option<Vec<Bytes>> {
+    match frame::encode_response(header.correlation_id, header.version, body) {
         Ok(chunks) => Some(chunks),
         Err(error) => {
-            tracing::error!(api = ?header.api, version = header.version, %error, "response cannot be encoded");
+            tracing::error!(version = header.version, %error, "response cannot be encoded");
             None
         }
     }
 }
 
 /// Encodes a response that is there already.
-pub(crate) fn reply(header: &Answer, body: &impl Encode) -> Reply {
+pub(crate) fn reply(header: &Answer, body: &impl Response) -> Reply {
     respond(header, body).map_or(Reply::Close, Reply::Now)
 }
 
 /// What a response must repeat of its request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Answer {
-    /// The request's API.
-    pub(crate) api: ApiKey,
     /// The request's version.
     pub(crate) version: i16,
     /// The request's correlation id.
@@ -48,11 +45,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn to(header: &RequestHeader<'_>) -> Answer {
-        Answer {
-            api: header.api,
-            version: header.version,
-            correlation_id: header.correlation_id,
-        }
+    pub(crate) fn to(request: &RequestFrame<'_>) -> Answer {
+        Answer { version: request.version, correlation_id: request.correlation_id }
     }
 }

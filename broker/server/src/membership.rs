@@ -10,13 +10,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_metadata::controller::{self as decide, RegistrationError};
+use esker_metadata::image::Versioned;
 use esker_metadata::values::{
-    BrokerInfoValue, BrokerValue, ClusterValue, ControllerValue, DirectoryId, Endpoint, ProcessId,
-    Unknown, Value, ValueError,
+    BrokerInfoValue, BrokerValue, ClusterValue, DirectoryId, Endpoint, ProcessId, Unknown,
+    ValueError,
 };
-use esker_metadata::{
-    Entry, Image, Keys, LeaseId, MetadataStore, Revision, StoreError, Transaction,
-};
+use esker_metadata::{Image, Keys, LeaseId, MetadataStore, Revision, StoreError};
 use esker_protocol::BrokerId;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,10 @@ pub enum MembershipError {
         /// The cluster that was configured, or that the log directories belong to.
         wanted: String,
     },
-    /// Another process is this broker.
+    /// Another process is this broker, or has one of its directories.
+    #[error(transparent)]
+    Registration(#[from] RegistrationError),
+    /// Another process has become this broker.
     #[error("broker {0} is already registered by another process that is alive")]
     Taken(BrokerId),
     /// Others change the same keys all the time.
@@ -62,12 +65,9 @@ pub enum MembershipError {
 pub async fn read_cluster(
     store: &dyn MetadataStore,
     keys: &Keys,
-) -> Result<Option<(ClusterValue, Entry)>, MembershipError> {
-    let key = keys.cluster();
-    let (entry, _) = store.get(&key).await?;
-    entry
-        .map(|entry| Ok((ClusterValue::decode(&key, &entry.value)?, entry)))
-        .transpose()
+) -> Result<Option<Versioned<ClusterValue>>, MembershipError> {
+    let (entry, _) = store.get(&keys.cluster()).await?;
+    Ok(entry.as_ref().map(Versioned::decode).transpose()?)
 }
 
 /// Makes the cluster key with this id if it is absent, and returns what is there.
@@ -78,27 +78,18 @@ pub async fn create_cluster(
     store: &dyn MetadataStore,
     keys: &Keys,
     cluster_id: &str,
-) -> Result<(ClusterValue, Entry), MembershipError> {
-    let key = keys.cluster();
+) -> Result<ClusterValue, MembershipError> {
     for _ in 0..TRIES_MAX {
         if let Some(found) = read_cluster(store, keys).await? {
-            if found.0.cluster_id != cluster_id {
+            if found.value.cluster_id != cluster_id {
                 return Err(MembershipError::OtherCluster {
-                    found: found.0.cluster_id,
+                    found: found.value.cluster_id,
                     wanted: cluster_id.to_owned(),
                 });
             }
-            return Ok(found);
+            return Ok(found.value);
         }
-        let value = ClusterValue {
-            cluster_id: cluster_id.to_owned(),
-            incarnation: 1,
-            bucket_used: false,
-            features: std::collections::BTreeMap::new(),
-            unknown: Unknown::default(),
-        };
-        let create = Transaction::new().expect_absent(&key).put(&key, value.encode());
-        commit(store, create).await?;
+        commit(store, decide::create_cluster(keys, cluster_id)).await?;
     }
     Err(StoreError::Unavailable("the cluster key cannot be made".to_owned()).into())
 }
@@ -111,17 +102,12 @@ pub async fn mark_bucket_used(
     store: &dyn MetadataStore,
     keys: &Keys,
 ) -> Result<(), MembershipError> {
-    let key = keys.cluster();
     for _ in 0..TRIES_MAX {
-        let Some((value, entry)) = read_cluster(store, keys).await? else { break };
-        if value.bucket_used {
+        let Some(cluster) = read_cluster(store, keys).await? else { break };
+        if cluster.value.bucket_used {
             return Ok(());
         }
-        let next = ClusterValue { bucket_used: true, ..value };
-        let mark = Transaction::new()
-            .expect_revision(&key, entry.mod_revision)
-            .put(&key, next.encode());
-        commit(store, mark).await?;
+        commit(store, decide::mark_bucket_used(keys, &cluster)).await?;
     }
     Err(StoreError::Unavailable("the cluster key keeps changing".to_owned()).into())
 }
@@ -139,11 +125,12 @@ pub struct Member {
     pub endpoints: Vec<Endpoint>,
 }
 
-/// What the store says of the broker before it registers.
+/// What the store says of the broker before it registers: what the proof of its log directories
+/// rests on (P6).
 #[derive(Debug, Clone, Default)]
 pub struct Before {
-    /// `broker-info/<id>`.
-    pub info: Option<Entry>,
+    /// The revision of `broker-info/<id>`.
+    pub revision: Option<Revision>,
     /// The incarnation that registered last.
     pub last_incarnation: Option<ProcessId>,
 }
@@ -157,13 +144,13 @@ pub async fn before_registration(
     keys: &Keys,
     id: BrokerId,
 ) -> Result<Before, MembershipError> {
-    let key = keys.broker_info(id);
-    let (info, _) = store.get(&key).await?;
-    let last_incarnation = match &info {
-        Some(entry) => Some(BrokerInfoValue::decode(&key, &entry.value)?.incarnation),
-        None => None,
-    };
-    Ok(Before { info, last_incarnation })
+    let (entry, _) = store.get(&keys.broker_info(id)).await?;
+    let info: Option<Versioned<BrokerInfoValue>> =
+        entry.as_ref().map(Versioned::decode).transpose()?;
+    Ok(Before {
+        revision: info.as_ref().map(|info| info.revision),
+        last_incarnation: info.map(|info| info.value.incarnation),
+    })
 }
 
 /// A live registration.
@@ -185,56 +172,37 @@ pub async fn register(
     member: &Member,
     before: &Before,
 ) -> Result<Registration, MembershipError> {
-    let (broker_key, info_key) = (keys.broker(member.id), keys.broker_info(member.id));
-    let mut info = before.info.clone();
+    let value = BrokerValue {
+        incarnation: member.incarnation,
+        directories: member.directories.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        unknown: Unknown::default(),
+    };
+    let info = BrokerInfoValue {
+        incarnation: member.incarnation,
+        endpoints: member.endpoints.clone(),
+        rack: None,
+        capacity_bytes: None,
+        unknown: Unknown::default(),
+    };
+    let mut proof = before.revision;
     for _ in 0..TRIES_MAX {
-        let (existing, _) = store.get(&broker_key).await?;
-        if let Some(entry) = &existing {
-            let other = BrokerValue::decode(&broker_key, &entry.value)?;
-            let shares = other.directories.iter().any(|id| member.directories.contains(id));
-            // A process that shows a directory of the old one holds that directory's lock, so that
-            // the old one is gone and only its lease is left.
-            if other.incarnation != member.incarnation && !shares {
-                return Err(MembershipError::Taken(member.id));
-            }
-        }
+        let (entries, revision) = store.list(keys.root()).await?;
+        let image = Image::load(keys.clone(), &entries, revision)?;
         let lease = store.grant_lease(SESSION).await?;
-        let value = BrokerValue {
-            incarnation: member.incarnation,
-            directories: member.directories.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            unknown: Unknown::default(),
-        };
-        let next_info = BrokerInfoValue {
-            incarnation: member.incarnation,
-            endpoints: member.endpoints.clone(),
-            rack: None,
-            capacity_bytes: None,
-            unknown: Unknown::default(),
-        };
-        let transaction = Transaction::new()
-            .expect_entry(&broker_key, existing.as_ref())
-            .expect_entry(&info_key, info.as_ref())
-            .put_leased(&broker_key, value.encode(), lease)
-            .put(&info_key, next_info.encode());
+        let transaction = decide::register(&image, member.id, &value, &info, proof, lease)?;
         match commit(store, transaction).await? {
             Commit::Done(revision) => return Ok(Registration { lease, revision }),
             Commit::Refused | Commit::Moved => {
                 store.revoke(lease).await?;
-                let (now, _) = store.get(&info_key).await?;
-                let registered = match &now {
-                    Some(entry) => {
-                        Some(BrokerInfoValue::decode(&info_key, &entry.value)?.incarnation)
-                    }
-                    None => None,
-                };
+                let now = before_registration(store, keys, member.id).await?;
                 // The proof holds only against the process it was made against, or this one.
-                if registered != before.last_incarnation
-                    && registered != Some(member.incarnation)
+                if now.last_incarnation != before.last_incarnation
+                    && now.last_incarnation != Some(member.incarnation)
                 {
                     return Err(MembershipError::Taken(member.id));
                 }
-                info = now;
+                proof = now.revision;
             }
         }
     }
@@ -308,10 +276,7 @@ pub async fn keep(
 }
 
 async fn claim_controller(store: &dyn MetadataStore, keys: &Keys, id: BrokerId, lease: LeaseId) {
-    let key = keys.controller();
-    let value = ControllerValue { broker: id, unknown: Unknown::default() };
-    let claim = Transaction::new().expect_absent(&key).put_leased(&key, value.encode(), lease);
-    if let Err(error) = commit(store, claim).await {
+    if let Err(error) = commit(store, decide::elect_controller(keys, id, lease)).await {
         warn!(%error, "the controller's key cannot be claimed");
     }
 }

@@ -12,13 +12,13 @@ pub mod high_watermark;
 pub mod read;
 pub mod tiering;
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use bytes::Bytes;
 use esker_protocol::records::{self, ProduceError, ProduceRules, TimestampType, Validation};
 use esker_protocol::{LeaderEpoch, Offset, Timestamp, TopicId};
-use esker_storage::{AppendError, Appended, Log};
+use esker_storage::{AppendError, Appended, ChangeError, Log, LogDirectory};
 use tokio::sync::Notify;
 
 use crate::commit::Dirty;
@@ -36,6 +36,8 @@ pub struct Partition {
     pub index: i32,
     /// The local log.
     pub log: Arc<Log>,
+    /// The log directory that it lies in.
+    pub directory: Arc<LogDirectory>,
     /// What the tier holds of it; see [`tiering`].
     pub tier: TierState,
     config: RwLock<Arc<TopicConfig>>,
@@ -44,6 +46,8 @@ pub struct Partition {
     high_watermark: AtomicI64,
     waiters: Waiters,
     dirty: Dirty,
+    /// Set where the log cannot be trusted, see [`Partition::take_offline`].
+    offline: AtomicBool,
     /// Guards that the high watermark and its waiters move together.
     publishing: Mutex<()>,
 }
@@ -71,7 +75,7 @@ impl Partition {
         index: i32,
         log: Arc<Log>,
         config: Arc<TopicConfig>,
-        dirty: Dirty,
+        (directory, dirty): (Arc<LogDirectory>, Dirty),
     ) -> Partition {
         let high_watermark = AtomicI64::new(log.local_start_offset().0);
         Partition {
@@ -79,12 +83,14 @@ impl Partition {
             topic_id,
             index,
             log,
+            directory,
             tier: TierState::default(),
             config: RwLock::new(config),
             leading: RwLock::new(None),
             high_watermark,
             waiters: Waiters::default(),
             dirty,
+            offline: AtomicBool::new(false),
             publishing: Mutex::new(()),
         }
     }
@@ -110,7 +116,7 @@ impl Partition {
     ///
     /// # Errors
     /// The log cannot note the epoch.
-    pub fn lead(&self, epoch: LeaderEpoch) -> Result<(), esker_storage::LogError> {
+    pub fn lead(&self, epoch: LeaderEpoch) -> Result<(), ChangeError> {
         self.log.begin_epoch(epoch)?;
         *self.leading.write().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
         self.dirty.mark();
@@ -122,6 +128,19 @@ impl Partition {
     pub fn resign(&self) {
         *self.leading.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.waiters.wake_all();
+    }
+
+    /// Takes the partition out of service until the process ends: its log is not what was
+    /// acknowledged, or cannot be known to be.
+    pub fn take_offline(&self) {
+        self.offline.store(true, Ordering::Release);
+        self.resign();
+    }
+
+    /// Whether the partition cannot be served.
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        self.offline.load(Ordering::Acquire) || self.log.is_offline()
     }
 
     /// The end of what consumers may see.
@@ -205,7 +224,8 @@ impl Partition {
         let batch = records::validate(batch, &rules)?;
         if batch.header.attributes.is_transactional() {
             // Transactions are not served: no producer can have opened one (see InitProducerId).
-            return Err(AppendError::InvalidTransactionState.into());
+            let producer = batch.header.producer_id;
+            return Err(AppendError::InvalidTransactionState { producer }.into());
         }
         let appended = self.log.append_as_leader(&batch, epoch, now, config.log_append_time)?;
         drop(leading);

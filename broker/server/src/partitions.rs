@@ -69,7 +69,7 @@ impl PartitionSet {
     pub fn directory_failed(&self, directory: &LogDirectory) {
         self.metrics.directory_failed();
         for partition in self.all() {
-            if partition.log.directory_id() == directory.id() {
+            if partition.directory.id() == directory.id() {
                 partition.resign();
             }
         }
@@ -78,7 +78,7 @@ impl PartitionSet {
 
     fn count(&self) {
         let hosted = self.hosted.read().unwrap_or_else(PoisonError::into_inner);
-        let offline = hosted.values().filter(|partition| partition.log.is_offline()).count();
+        let offline = hosted.values().filter(|partition| partition.is_offline()).count();
         self.metrics.set_partitions(hosted.len(), offline);
     }
 }

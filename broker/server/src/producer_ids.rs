@@ -3,8 +3,9 @@
 //! A block is a compare-and-swap on `producer-ids`; what a process has not used when it ends is
 //! never used.
 
-use esker_metadata::values::{ProducerIdsValue, Unknown, Value};
-use esker_metadata::{MetadataStore, StoreError, Transaction};
+use esker_metadata::controller as decide;
+use esker_metadata::image::Versioned;
+use esker_metadata::{Keys, MetadataStore, StoreError};
 use esker_protocol::ProducerId;
 use tokio::sync::Mutex;
 
@@ -12,7 +13,7 @@ use crate::authority::{Commit, commit};
 use crate::broker::Shared;
 
 /// Ids taken at a time, as Kafka's controller hands them out.
-const BLOCK_SIZE: i64 = 1000;
+const BLOCK_SIZE: u32 = 1000;
 
 /// Tries to take a block while others do the same.
 const TRIES_MAX: usize = 8;
@@ -36,6 +37,9 @@ pub enum NoProducerId {
     /// The stored value cannot be read.
     #[error(transparent)]
     Value(#[from] esker_metadata::values::ValueError),
+    /// All ids there are have been given.
+    #[error("all producer ids are used up")]
+    Exhausted,
     /// Other brokers were faster every time.
     #[error("other brokers keep taking blocks of producer ids")]
     Contended,
@@ -50,8 +54,7 @@ impl ProducerIds {
         let mut block = self.0.lock().await;
         if block.next == block.end {
             *block =
-                take_block(shared.environment.metadata.as_ref(), &shared.keys.producer_ids())
-                    .await?;
+                take_block(shared.environment.metadata.as_ref(), &shared.keys).await?;
         }
         let id = block.next;
         block.next += 1;
@@ -59,23 +62,16 @@ impl ProducerIds {
     }
 }
 
-async fn take_block(store: &dyn MetadataStore, key: &str) -> Result<Block, NoProducerId> {
+async fn take_block(store: &dyn MetadataStore, keys: &Keys) -> Result<Block, NoProducerId> {
     for _ in 0..TRIES_MAX {
-        let (entry, _) = store.get(key).await?;
-        let (next, unknown) = match &entry {
-            Some(entry) => {
-                let value = ProducerIdsValue::decode(key, &entry.value)?;
-                (value.next.0, value.unknown)
-            }
-            None => (0, Unknown::default()),
-        };
-        let end = next + BLOCK_SIZE;
-        let value = ProducerIdsValue { next: ProducerId(end), unknown };
-        let transaction =
-            Transaction::new().expect_entry(key, entry.as_ref()).put(key, value.encode());
+        let (entry, _) = store.get(&keys.producer_ids()).await?;
+        let current = entry.as_ref().map(Versioned::decode).transpose()?;
+        let (ids, transaction) =
+            decide::take_producer_ids(keys, current.as_ref(), BLOCK_SIZE)
+                .ok_or(NoProducerId::Exhausted)?;
         // After a lost answer the block may be ours and may be another's: it is left unused.
         if let Commit::Done(_) = commit(store, transaction).await? {
-            return Ok(Block { next, end });
+            return Ok(Block { next: ids.start.0, end: ids.end.0 });
         }
     }
     Err(NoProducerId::Contended)

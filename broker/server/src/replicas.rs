@@ -14,7 +14,7 @@ use esker_metadata::values::{DirectoryId, PartitionValue, ProcessId, Value};
 use esker_metadata::{Image, Revision, Transaction};
 use esker_metadata::image::Versioned;
 use esker_protocol::{FixedHashMap, LeaderEpoch, TopicId};
-use esker_storage::{Log, LogDirectory, RecoveryReport};
+use esker_storage::LogDirectory;
 use futures::StreamExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -68,7 +68,7 @@ impl Replicas {
         let mut passes = self.0.subscribe();
         loop {
             let is_settled = match shared.partitions.get(topic, index) {
-                Some(partition) => partition.leading().is_some() || partition.log.is_offline(),
+                Some(partition) => partition.leading().is_some() || partition.is_offline(),
                 None => shared.image().partition(topic, index).is_none(),
             };
             if is_settled || passes.changed().await.is_err() {
@@ -121,9 +121,7 @@ async fn drop_unassigned(shared: &Arc<Shared>, image: &Image) {
         }
         shared.partitions.remove(partition.topic_id, partition.index);
         partition.resign();
-        let log = Arc::clone(&partition.log);
-        let Some((directory, _)) = directory_of(shared, &log) else { continue };
-        let directory = Arc::clone(directory);
+        let (log, directory) = (Arc::clone(&partition.log), Arc::clone(&partition.directory));
         let deleted = shared
             .environment
             .run(Work::Blocking, move || directory.delete_log(&log))
@@ -137,16 +135,12 @@ async fn drop_unassigned(shared: &Arc<Shared>, image: &Image) {
     }
 }
 
-fn directory_of<'a>(shared: &'a Shared, log: &Log) -> Option<&'a (Arc<LogDirectory>, Dirty)> {
-    shared.directories.iter().find(|(directory, _)| directory.id() == log.directory_id())
-}
-
 fn update_configs(shared: &Shared, image: &Image) {
     for partition in shared.partitions.all() {
         let Some((_, topic)) = image.topic_by_id(partition.topic_id) else { continue };
         let next = TopicConfig::new(&topic.value.configs, &shared.config.properties);
         if *partition.config() != next {
-            partition.log.update_config(log_config(&next));
+            partition.log.update_config(log_config(shared, &next));
             partition.set_config(Arc::new(next));
         }
     }
@@ -154,13 +148,15 @@ fn update_configs(shared: &Shared, image: &Image) {
 
 /// The part of a topic's settings that its logs act on.
 #[must_use]
-pub fn log_config(config: &TopicConfig) -> esker_storage::LogConfig {
+pub fn log_config(shared: &Shared, config: &TopicConfig) -> esker_storage::LogConfig {
     esker_storage::LogConfig {
-        segment_bytes: config.segment_bytes,
+        segment_bytes: u64::from(config.segment_bytes),
         segment_ms: config.segment_ms,
         segment_jitter_ms: config.segment_jitter_ms,
-        index_interval_bytes: config.index_interval_bytes,
-        index_bytes_max: config.segment_index_bytes,
+        index_interval_bytes: u64::from(config.index_interval_bytes),
+        index_bytes_max: u64::from(config.segment_index_bytes),
+        producer_expiration_ms: i64::try_from(shared.config.producer_id_expiration.as_millis())
+            .unwrap_or(i64::MAX),
         ..esker_storage::LogConfig::default()
     }
 }
@@ -192,7 +188,7 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
             };
             let opening = Arc::clone(&directory);
             let (topic, now) = (name.clone(), shared.environment.now());
-            let settings = log_config(&config);
+            let settings = log_config(shared, &config);
             let opened = shared
                 .environment
                 .run(Work::Blocking, move || {
@@ -201,9 +197,13 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
                 .await;
             match opened {
                 Ok((log, report)) => {
-                    check_proof(shared, proof, &log, &report, &value.value, &name, index);
-                    let partition =
-                        Partition::new(name.into(), topic_id, index, log, config, dirty);
+                    info!(topic = name, partition = index, %report, "log opened");
+                    let place = (directory, dirty);
+                    let partition = Partition::new(name.into(), topic_id, index, log, config, place);
+                    if let Err(doubt) = check_proof(shared, proof, &partition, &value.value) {
+                        error!(topic = %partition.topic, partition = index, "{doubt}");
+                        partition.take_offline();
+                    }
                     shared.partitions.insert(Arc::new(partition));
                     true
                 }
@@ -230,50 +230,32 @@ fn place(
     found
         .and_then(of)
         .or_else(|| assigned.and_then(of))
-        .or_else(|| healthy().min_by_key(|(directory, _)| directory.partition_count()).cloned())
+        .or_else(|| healthy().min_by_key(|(directory, _)| directory.partitions().len()).cloned())
 }
 
-/// Takes a replica out of service that cannot prove that it has what it acknowledged (P6).
+/// Whether a replica can prove that it has what it acknowledged (P6); if not, why.
 fn check_proof(
     shared: &Shared,
     proof: &Proof,
-    log: &Log,
-    report: &RecoveryReport,
+    partition: &Partition,
     value: &PartitionValue,
-    topic: &str,
-    partition: i32,
-) {
-    let own = DirectoryId(log.directory_id().0);
-    let assigned = value.directory(shared.config.node_id);
-    if let Some(damage) = &report.damage {
-        error!(topic, partition, %damage, "the log is damaged below what was synced and stays offline");
-        log.take_offline();
-        return;
+) -> Result<(), String> {
+    let own = DirectoryId(partition.directory.id().0);
+    // Never assigned to a directory: nothing was ever acknowledged.
+    let Some(assigned) = value.directory(shared.config.node_id) else { return Ok(()) };
+    if assigned != own {
+        return Err(format!(
+            "the log directory {} that held the partition is gone; the partition stays offline",
+            TopicId(assigned.0)
+        ));
     }
-    match assigned {
-        // Never led: nothing was acknowledged.
-        None => {}
-        Some(assigned) if assigned != own => {
-            error!(
-                topic,
-                partition,
-                assigned = %TopicId(assigned.0),
-                found = %TopicId(own.0),
-                "the log directory that held the partition is gone; the partition stays offline"
-            );
-            log.take_offline();
-        }
-        Some(_) if !proof.covers(own) => {
-            error!(
-                topic,
-                partition,
-                directory = %TopicId(own.0),
-                "the log directory does not list the process that registered last: it was rolled back or replaced; the partition stays offline"
-            );
-            log.take_offline();
-        }
-        Some(_) => {}
+    if !proof.covers(own) {
+        return Err(format!(
+            "the log directory {} does not list the process that registered last: it was rolled back or replaced; the partition stays offline",
+            TopicId(own.0)
+        ));
     }
+    Ok(())
 }
 
 /// A partition that this broker should lead and does not.
@@ -296,7 +278,7 @@ async fn lead_assigned(shared: &Arc<Shared>, image: &Image, _proof: &Proof) -> b
             continue;
         }
         let Some(partition) = shared.partitions.get(topic_id, index) else { continue };
-        if partition.leading().is_some() || partition.log.is_offline() {
+        if partition.leading().is_some() || partition.is_offline() {
             continue;
         }
         if is_fresh(shared, value, &partition) {
@@ -315,7 +297,7 @@ async fn lead_assigned(shared: &Arc<Shared>, image: &Image, _proof: &Proof) -> b
 /// no earlier process can have led it under this epoch.
 fn is_fresh(shared: &Shared, value: &Versioned<PartitionValue>, partition: &Partition) -> bool {
     let own = shared.config.node_id;
-    let directory = DirectoryId(partition.log.directory_id().0);
+    let directory = DirectoryId(partition.directory.id().0);
     value.create_revision > shared.registration.revision
         && value.value.leader == Some(own)
         && value.value.directory(own) == Some(directory)
@@ -328,7 +310,7 @@ fn candidate(
     partition: Arc<Partition>,
 ) -> Candidate {
     let own = shared.config.node_id;
-    let directory = DirectoryId(partition.log.directory_id().0);
+    let directory = DirectoryId(partition.directory.id().0);
     let mut next = value.value.clone();
     next.leader = Some(own);
     next.last_known_leader = Some(own);

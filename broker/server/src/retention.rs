@@ -23,7 +23,7 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             _ = ticks.tick() => {}
         }
         for partition in shared.partitions.all() {
-            if partition.leading().is_some() && !partition.log.is_offline() {
+            if partition.leading().is_some() && !partition.is_offline() {
                 check(&shared, &partition).await;
             }
         }
@@ -33,10 +33,8 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 async fn check(shared: &Arc<Shared>, partition: &Arc<Partition>) {
     let rolled = {
         let (log, now) = (Arc::clone(&partition.log), shared.environment.now());
-        let expiration =
-            i64::try_from(shared.config.producer_id_expiration.as_millis()).unwrap_or(i64::MAX);
         let work = move || {
-            log.expire_producers(now, expiration);
+            log.expire_producers(now);
             log.roll_if_expired(now)
         };
         shared.environment.run(Work::Blocking, work).await

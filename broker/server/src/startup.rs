@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use esker_metadata::image::Versioned;
 use esker_metadata::values::{DirectoryId, ProcessId};
 use esker_metadata::{Keys, MetadataStore};
 use esker_protocol::TopicId;
@@ -97,7 +98,7 @@ pub async fn open(
     let store: &dyn MetadataStore = environment.metadata.as_ref();
     let existing = membership::read_cluster(store, keys).await?;
     let cluster_id = match &existing {
-        Some((value, _)) => {
+        Some(Versioned { value, .. }) => {
             let found = &value.cluster_id;
             if let Some(wanted) = config.cluster_id.as_ref().filter(|wanted| *wanted != found) {
                 return Err(MembershipError::OtherCluster {
@@ -119,7 +120,7 @@ pub async fn open(
             .unwrap_or_else(|| environment.randomness.id().to_string()),
     };
     let directories = open_directories(config, environment, &cluster_id).await?;
-    let (cluster, _) = membership::create_cluster(store, keys, &cluster_id).await?;
+    let cluster = membership::create_cluster(store, keys, &cluster_id).await?;
     let verification = match &environment.object_store {
         Some(objects) => {
             bucket::open(environment, objects, &cluster, || {

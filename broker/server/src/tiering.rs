@@ -268,7 +268,7 @@ async fn offload_all(shared: &Arc<Shared>) -> bool {
 
 async fn offload_one(shared: &Arc<Shared>, partition: Arc<Partition>) -> bool {
     let is_due = partition.leading().is_some()
-        && !partition.log.is_offline()
+        && !partition.is_offline()
         && shared.tiering.covers(&partition)
         && partition.config().is_tiered();
     if !is_due {
@@ -293,7 +293,7 @@ async fn offload_one(shared: &Arc<Shared>, partition: Arc<Partition>) -> bool {
 }
 
 fn is_near_reserve(shared: &Shared, partition: &Partition) -> bool {
-    let id = partition.log.directory_id();
+    let id = partition.directory.id();
     shared
         .directories
         .iter()

@@ -29,7 +29,7 @@ pub fn is_internal(name: &str) -> bool {
 /// # Errors
 /// What is wrong with it, in Kafka's words.
 pub fn check_name(name: &str) -> Result<(), decide::InvalidTopicName> {
-    decide::check_topic_name(name)
+    decide::validate_topic_name(name)
 }
 
 /// Kafka's code and message for a refused request.
@@ -134,8 +134,15 @@ pub async fn create(
     }
     // A new id for every try, so that a late transaction can never be mistaken for a newer one.
     let id = shared.environment.randomness.id();
-    let transaction =
-        decide::create_topic(&shared.keys, &new.name, id, assignment, new.configs.clone());
+    let transaction = decide::create_topic(
+        &shared.keys,
+        &decide::NewTopic {
+            name: new.name.clone(),
+            topic_id: id,
+            assignment,
+            configs: new.configs.clone(),
+        },
+    );
     let outcome = commit(shared.environment.metadata.as_ref(), transaction)
         .await
         .map_err(Refusal::store)?;
@@ -200,13 +207,12 @@ fn assign(shared: &Shared, new: &NewTopic) -> Result<Vec<Vec<BrokerId>>, Refusal
     } else {
         wanted
     };
-    let count = usize::try_from(factor).unwrap_or(0);
-    if count == 0 {
+    if factor < 1 {
         let message = "Replication factor must be larger than 0.";
         return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message));
     }
     let first = shared.environment.randomness.next_u64();
-    decide::place(&brokers, partitions, count, first).map_err(|_| {
+    decide::place(&brokers, 0, partitions, i32::from(factor), first).map_err(|_| {
         let message = format!(
             "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached because only {} broker(s) are registered.",
             brokers.len()

@@ -15,6 +15,8 @@
 //!   pending or retained manifest names.
 //! - No byte leaves this crate whose frame checksum and batch CRC were not checked.
 
+pub mod collect;
+pub mod fault;
 pub mod layout;
 pub mod manifest;
 pub mod object;
@@ -25,6 +27,7 @@ pub mod read;
 pub mod remote;
 pub mod retention;
 pub mod source;
+pub mod store;
 pub mod upload;
 pub mod wire;
 

@@ -138,6 +138,12 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// Everything that was put for it.
+    #[must_use]
+    pub fn paths(&self) -> &[Path] {
+        &self.paths
+    }
+
     /// The value to commit where the key has changed meanwhile: only a log start that moved, without
     /// passing the tier end, leaves this upload of use.
     #[must_use]
@@ -266,6 +272,23 @@ impl Uploader {
     #[must_use]
     pub fn ended_puts(&self) -> BTreeSet<Path> {
         self.puts.ended()
+    }
+
+    /// Paths that this process has put and may still commit, or whose commit's outcome is not known:
+    /// they count as named by a pending manifest.
+    #[must_use]
+    pub fn pending_puts(&self) -> BTreeSet<Path> {
+        self.puts.pending()
+    }
+
+    /// What became of a commit whose outcome was not known, by a pointer that was read linearisably
+    /// *after* another transaction on the key has ended it (P1).
+    pub fn resolve(&self, commit: &Commit, pointer: &Pointer) {
+        if pointer.version >= commit.pointer.version && pointer.manifest == commit.pointer.manifest {
+            self.committed(commit);
+        } else {
+            self.abandoned(commit);
+        }
     }
 
     /// Collection has deleted these.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use esker_protocol::ErrorCode;
+use esker_protocol::api::ApiKey;
 use esker_protocol::messages::api_versions_response::ApiVersion;
 use esker_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
@@ -32,9 +33,9 @@ pub(crate) fn apply(answer: Answer, request: &ApiVersionsRequest<'_>) -> Reply {
 
 /// Answers a version that is not known: in the form of version 0, with the one row that lets the
 /// client choose another version (KIP-511).
-pub(crate) fn refuse_version(answer: Answer) -> Reply {
-    let answer = Answer { version: 0, ..answer };
-    let own = SERVED.iter().filter(|served| served.api == answer.api);
+pub(crate) fn refuse_version(correlation_id: i32) -> Reply {
+    let answer = Answer { version: 0, correlation_id };
+    let own = SERVED.iter().filter(|served| served.api == ApiKey::ApiVersions);
     super::reply(
         &answer,
         &ApiVersionsResponse {
@@ -47,7 +48,7 @@ pub(crate) fn refuse_version(answer: Answer) -> Reply {
 
 fn row(served: &Served) -> ApiVersion {
     ApiVersion {
-        api_key: served.api.key(),
+        api_key: served.api.number(),
         min_version: served.advertised_min,
         max_version: served.max,
     }

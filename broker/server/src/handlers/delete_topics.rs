@@ -61,7 +61,7 @@ async fn delete(
     let name = match (name, id) {
         (Some(name), TopicId::ZERO) => name,
         (None, id) if id != TopicId::ZERO => {
-            match shared.image().topic_by_id(id).map(|topic| topic.name.to_string()) {
+            match shared.topic_name(id) {
                 Some(name) => name,
                 None => {
                     let message = "This server does not host this topic ID.";

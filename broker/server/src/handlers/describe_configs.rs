@@ -79,7 +79,7 @@ fn describe_topic<'a>(shared: &Shared, name: &str, with_synonyms: bool) -> Descr
     })?;
     let broker = &shared.config.properties;
     // Where nobody set it, tiering is on for whatever can be tiered and a store is there for.
-    let overrides = &topic.configs;
+    let overrides = &topic.value.configs;
     let config = topic::TopicConfig::new(overrides, broker);
     let tiered = shared.environment.object_store.is_some() && config.is_tiered();
     Ok(TOPIC_KEYS

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use esker_protocol::messages::fetch_response::{
     EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
-use esker_protocol::messages::{Blob, FetchRequest, FetchResponse};
+use esker_protocol::primitive::Blob;
+use esker_protocol::messages::{FetchRequest, FetchResponse};
 use esker_protocol::{ErrorCode, LeaderEpoch, Offset, TopicId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -126,7 +127,6 @@ fn own(
     request: &FetchRequest<'_>,
 ) -> Request {
     let by_id = answer.version >= TOPIC_ID_VERSION_MIN;
-    let image = shared.image();
     let positive = |value: i32| usize::try_from(value).unwrap_or(0);
     let max_bytes = positive(request.max_bytes).min(shared.config.fetch_bytes_max);
     let topics = request
@@ -134,16 +134,16 @@ fn own(
         .iter()
         .map(|topic| {
             let known = if by_id {
-                image.topic_by_id(topic.topic_id)
+                shared.topic_name(topic.topic_id).map(|_| topic.topic_id)
             } else {
-                image.topic(&topic.topic)
+                shared.topic_id(&topic.topic)
             };
             let unknown = match (&known, by_id) {
                 (Some(_), _) => None,
                 (None, true) => Some(ErrorCode::UnknownTopicId),
                 (None, false) => Some(ErrorCode::UnknownTopicOrPartition),
             };
-            let id = known.map_or(topic.topic_id, |found| found.id);
+            let id = known.unwrap_or(topic.topic_id);
             let partitions = topic
                 .partitions
                 .iter()
@@ -330,10 +330,10 @@ fn divergence(
     if asked.last_fetched_epoch == LeaderEpoch::NONE {
         return None;
     }
-    let (epoch, end) = partition.log.end_offset_for_epoch(asked.last_fetched_epoch);
-    if epoch == LeaderEpoch::NONE || asked.offset < partition.start_offset() {
+    let known = partition.log.end_offset_for_epoch(asked.last_fetched_epoch);
+    let Some((epoch, end)) = known.filter(|_| asked.offset >= partition.start_offset()) else {
         return Some(Err(ErrorCode::OffsetOutOfRange));
-    }
+    };
     (epoch < asked.last_fetched_epoch || end < asked.offset).then_some(Ok((epoch, end)))
 }
 

@@ -45,8 +45,8 @@ pub(crate) async fn apply(
     let mut topics = Vec::new();
     if everything {
         let image = shared.image();
-        for topic in image.topics() {
-            topics.push(describe(shared, topic.name.to_string(), topic.id));
+        for (name, topic) in image.visible_topics() {
+            topics.push(describe(shared, name.to_owned(), topic.value.topic_id));
         }
     } else {
         let asked = request.topics.as_deref().unwrap_or_default();
@@ -105,8 +105,8 @@ async fn describe_by_name<'a>(
     name: &str,
     may_create: bool,
 ) -> MetadataResponseTopic<'a> {
-    if let Some(topic) = shared.image().topic(name) {
-        return describe(shared, name.to_owned(), topic.id);
+    if let Some(id) = shared.topic_id(name) {
+        return describe(shared, name.to_owned(), id);
     }
     let code = if topics::check_name(name).is_err() {
         ErrorCode::InvalidTopicException
@@ -131,8 +131,7 @@ async fn describe_by_name<'a>(
 }
 
 fn describe_by_id<'a>(shared: &Arc<Shared>, id: TopicId) -> MetadataResponseTopic<'a> {
-    let name = shared.image().topic_by_id(id).map(|topic| topic.name.to_string());
-    match name {
+    match shared.topic_name(id) {
         Some(name) => describe(shared, name, id),
         None => failed(None, id, ErrorCode::UnknownTopicId),
     }
@@ -143,15 +142,13 @@ fn describe<'a>(shared: &Arc<Shared>, name: String, id: TopicId) -> MetadataResp
     let partitions = image
         .partitions(id)
         .map(|(index, partition)| {
+            let partition = &partition.value;
             // A leader that has not yet begun its epoch in this process would refuse; saying so
             // here spares the client the attempt.
             let leads = partition.leader.is_some_and(|leader| {
                 leader != shared.config.node_id
                     || shared.partitions.get(id, index).is_some_and(|p| p.leading().is_some())
             });
-            let ids = |brokers: Vec<esker_protocol::BrokerId>| {
-                brokers.into_iter().map(|broker| broker.0).collect::<Vec<i32>>()
-            };
             MetadataResponsePartition {
                 error_code: if leads {
                     ErrorCode::None.code()
@@ -161,8 +158,8 @@ fn describe<'a>(shared: &Arc<Shared>, name: String, id: TopicId) -> MetadataResp
                 partition_index: index,
                 leader_id: if leads { partition.leader.map_or(-1, |leader| leader.0) } else { -1 },
                 leader_epoch: partition.leader_epoch.0,
-                replica_nodes: ids(partition.replica_ids()),
-                isr_nodes: ids(partition.isr.clone()),
+                replica_nodes: partition.brokers().map(|id| id.0).collect(),
+                isr_nodes: partition.isr.iter().map(|id| id.0).collect(),
                 offline_replicas: Vec::new(),
             }
         })

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use esker_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
-use esker_protocol::messages::{Blob, ProduceRequest, ProduceResponse};
+use esker_protocol::primitive::Blob;
+use esker_protocol::messages::{ProduceRequest, ProduceResponse};
 use esker_protocol::records::ProduceErrorKind;
 use esker_protocol::{ErrorCode, Offset, TopicId};
 use esker_storage::AppendError;
@@ -130,9 +131,9 @@ async fn append_all(
     for topic in &request.topic_data {
         let by_id = version >= TOPIC_ID_VERSION_MIN;
         let id = if by_id {
-            shared.image().topic_by_id(topic.topic_id).map(|_| topic.topic_id)
+            shared.topic_name(topic.topic_id).map(|_| topic.topic_id)
         } else {
-            shared.image().topic(&topic.name).map(|found| found.id)
+            shared.topic_id(&topic.name)
         };
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for data in &topic.partition_data {
@@ -163,8 +164,7 @@ async fn append_one(
     records: Option<&Blob<'_>>,
 ) -> Result<Accepted, Refused> {
     let Some(partition) = shared.partitions.get(id, index) else {
-        let exists = shared.image().partition_count(id).is_some_and(|count| index < count);
-        return Err(Refused::new(if exists && index >= 0 {
+        return Err(Refused::new(if shared.image().partition(id, index).is_some() {
             ErrorCode::NotLeaderOrFollower
         } else {
             ErrorCode::UnknownTopicOrPartition
@@ -217,20 +217,20 @@ fn refusal(partition: &Partition, failure: &ProduceFailure) -> Refused {
         ProduceFailure::Invalid(error) => {
             let (code, shows_start) = match error.kind() {
                 ProduceErrorKind::InvalidRecord => (ErrorCode::InvalidRecord, true),
-                ProduceErrorKind::TooLarge => (ErrorCode::MessageTooLarge, false),
-                ProduceErrorKind::Corrupt => (ErrorCode::CorruptMessage, false),
+                ProduceErrorKind::MessageTooLarge => (ErrorCode::MessageTooLarge, false),
+                ProduceErrorKind::CorruptMessage => (ErrorCode::CorruptMessage, false),
                 ProduceErrorKind::InvalidTimestamp => (ErrorCode::InvalidTimestamp, true),
-                ProduceErrorKind::UnsupportedCompression => {
+                ProduceErrorKind::UnsupportedCompressionType => {
                     (ErrorCode::UnsupportedCompressionType, false)
                 }
+                ProduceErrorKind::Undecodable => (ErrorCode::UnknownServerError, false),
             };
             Refused {
                 code,
                 message: Some(error.to_string()),
                 record_errors: error
                     .record_errors()
-                    .iter()
-                    .map(|record| (record.batch_index, record.message.clone()))
+                    .map(|record| (record.batch_index, Some(record.message.clone())))
                     .collect(),
                 log_start_offset: if shows_start { log_start_offset } else { Offset(-1) },
             }
@@ -240,7 +240,7 @@ fn refusal(partition: &Partition, failure: &ProduceFailure) -> Refused {
                 AppendError::Fenced { .. } => (ErrorCode::NotLeaderOrFollower, false),
                 AppendError::OutOfOrder { .. } => (ErrorCode::OutOfOrderSequenceNumber, true),
                 AppendError::InvalidProducerEpoch { .. } => (ErrorCode::InvalidProducerEpoch, true),
-                AppendError::InvalidTransactionState => (ErrorCode::InvalidTxnState, true),
+                AppendError::InvalidTransactionState { .. } => (ErrorCode::InvalidTxnState, true),
                 AppendError::BatchLargerThanSegment { .. } => (ErrorCode::RecordListTooLarge, false),
                 // Retriable: the same batch may succeed once the tier or retention has made room.
                 AppendError::NoSpace => (ErrorCode::KafkaStorageError, false),
@@ -275,7 +275,7 @@ async fn wait_for(accepted: &Accepted, deadline: Instant) -> Result<(), ErrorCod
         if partition.high_watermark() >= accepted.end {
             return Ok(());
         }
-        if partition.log.is_offline() {
+        if partition.is_offline() {
             return Err(ErrorCode::KafkaStorageError);
         }
         if partition.leading().is_none() {

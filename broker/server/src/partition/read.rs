@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use esker_protocol::{ErrorCode, LeaderEpoch, Offset, Timestamp};
 use esker_storage::ReadError;
-use esker_tier::read::ReadError as TierReadError;
+use esker_tier::read::{Found, ReadError as TierReadError};
 
 use super::Partition;
 use crate::broker::Shared;
@@ -130,7 +130,11 @@ async fn read_tier(
                         .collect(),
                 });
             }
-            Err(TierReadError::OutOfRange | TierReadError::NotInTier | TierReadError::Moved) => {}
+            Err(
+                TierReadError::OutOfRange { .. }
+                | TierReadError::NotInTier { .. }
+                | TierReadError::Moved(_),
+            ) => {}
             Err(error) => {
                 tracing::warn!(topic = %partition.topic, partition = partition.index, %offset, %error, "tier read failed");
                 return Err(ReadFailure::Later);
@@ -160,6 +164,14 @@ impl Position {
     };
 }
 
+fn position(found: Found) -> Position {
+    Position {
+        offset: found.offset,
+        timestamp: found.timestamp,
+        leader_epoch: found.leader_epoch,
+    }
+}
+
 /// Finds the first record at or after `time`, below `below`, in the tier first and then locally.
 pub(crate) async fn find_time(
     shared: &Arc<Shared>,
@@ -177,8 +189,8 @@ pub(crate) async fn find_time(
             .offset_for_timestamp(&identity, &pointer, time)
             .await
             .map_err(|error| unavailable(partition, &error))?;
-        if let Some((timestamp, offset, leader_epoch)) = found {
-            return Ok(Position { offset, timestamp, leader_epoch });
+        if let Some(found) = found {
+            return Ok(position(found));
         }
     }
     let log = Arc::clone(&partition.log);
@@ -221,7 +233,7 @@ pub(crate) async fn find_max_timestamp(
             .offset_of_max_timestamp(&identity, &pointer)
             .await
             .map_err(|error| unavailable(partition, &error))?
-            .map(|(timestamp, offset, leader_epoch)| Position { offset, timestamp, leader_epoch });
+            .map(position);
     }
     // The tier's offsets come first: on equal timestamps its record is the first.
     Ok(match (remote, local) {

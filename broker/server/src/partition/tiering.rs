@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use esker_metadata::values::{PartitionValue, TierValue, Unknown, Value, ValueError};
 use esker_metadata::{Entry, Revision, StoreError, Transaction};
 use esker_protocol::{LeaderEpoch, Offset};
-use esker_storage::{LogError, SegmentInfo, retention as local};
+use esker_storage::{ChangeError, SegmentInfo, retention as local};
 use esker_tier::manifest::Head;
 use esker_tier::plan::{SealedSegment, plan_offload};
 use esker_tier::pointer::{self, BatchBefore, Fenced, LogFacts, Pointer};
@@ -85,7 +85,7 @@ pub enum TierError {
     Fenced(#[from] Fenced),
     /// The local log.
     #[error(transparent)]
-    Log(#[from] LogError),
+    Log(#[from] ChangeError),
     /// The upload.
     #[error(transparent)]
     Upload(#[from] UploadError),
@@ -247,7 +247,7 @@ async fn restart(
             let state = reader.end_state(&identity, pointer).await?;
             // State that is not as of the restart is no state (P8).
             let producers = if pointer.tier_end == at { state.producers } else { Vec::new() };
-            (state.epochs, producers)
+            (state.epochs.iter().map(|start| (start.epoch, start.offset)).collect(), producers)
         }
         _ => (Vec::new(), Vec::new()),
     };
@@ -359,14 +359,22 @@ async fn claim(
     let before = |offset: Offset| log.epoch_at(offset + -1).unwrap_or(LeaderEpoch::NONE);
     let facts = LogFacts {
         log_start: start,
-        log_start_batch: log
-            .batch_base(start)?
+        log_start_batch: batch_base(partition, start)?
             .map(|base| BatchBefore { base, epoch_before: before(base) }),
         epoch_before: before(start),
     };
     let claimed = pointer::claim(partition.tier.pointer().as_ref(), &facts, epoch)?;
     put(shared, partition, claimed.clone(), Fence::Partition(epoch)).await?;
     Ok(claimed)
+}
+
+/// The base of the local batch that holds this offset, if one does.
+fn batch_base(partition: &Partition, offset: Offset) -> Result<Option<Offset>, ChangeError> {
+    let log = &partition.log;
+    if offset < log.local_start_offset() || offset >= log.written_end() {
+        return Ok(None);
+    }
+    Ok(Some(log.read(offset, 1, log.written_end(), true)?.start))
 }
 
 fn sealed(segment: &SegmentInfo) -> SealedSegment {
@@ -419,7 +427,7 @@ pub async fn offload(
     let sources = shared
         .environment
         .run(Work::Blocking, move || {
-            bases.iter().map(|base| source(&log, *base)).collect::<Result<Vec<_>, LogError>>()
+            bases.iter().map(|base| source(&log, *base)).collect::<Result<Vec<_>, ChangeError>>()
         })
         .await?;
     let identity = shared.tiering.identity(partition);
@@ -473,7 +481,7 @@ async fn commit_upload(
     Err(TierError::Moved)
 }
 
-fn source(log: &Arc<esker_storage::Log>, base: Offset) -> Result<SegmentSource, LogError> {
+fn source(log: &Arc<esker_storage::Log>, base: Offset) -> Result<SegmentSource, ChangeError> {
     let export = log.export(base)?;
     let reading = export.clone();
     Ok(SegmentSource {
@@ -584,9 +592,7 @@ async fn advance_log_start(
     let before = |offset: Offset| {
         partition.log.epoch_at(offset + -1).unwrap_or(pointer.tier_end_epoch)
     };
-    let batch = partition
-        .log
-        .batch_base(start)?
+    let batch = batch_base(partition, start)?
         .map(|base| BatchBefore { base, epoch_before: before(base) });
     let next = pointer::advance_log_start(&pointer, start, batch, before(start));
     put(shared, partition, next, Fence::Topic(topic.revision)).await?;

@@ -8,7 +8,7 @@ use esker_protocol::{LeaderEpoch, Offset, Timestamp};
 
 use super::{ReadError, Reader};
 use crate::layout::Partition;
-use crate::manifest::{Entry, EpochStart, Head, Page};
+use crate::manifest::{Entry, EpochStart, Head, Page, PageRef};
 use crate::object::{Frame, FrameAt};
 use crate::pointer::Pointer;
 use crate::pool::on_cpu;
@@ -59,6 +59,18 @@ impl Reader {
         self.shared.head(partition, pointer).await
     }
 
+    /// A page of a manifest.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn page(
+        &self,
+        partition: &Partition,
+        page: &PageRef,
+    ) -> Result<Arc<Page>, ReadError> {
+        self.shared.page(partition, page).await
+    }
+
     /// The first record at or above the log start whose timestamp is at least `timestamp`.
     ///
     /// # Errors
@@ -72,7 +84,17 @@ impl Reader {
         let Some(head) = self.shared.head(partition, pointer).await? else {
             return Ok(None);
         };
-        let start = pointer.log_start;
+        self.search_from(partition, &head, pointer.log_start, timestamp).await
+    }
+
+    /// The first record at or above `start` whose timestamp is at least `timestamp`.
+    async fn search_from(
+        &self,
+        partition: &Partition,
+        head: &Head,
+        start: Offset,
+        timestamp: Timestamp,
+    ) -> Result<Option<Found>, ReadError> {
         for page_ref in &head.pages {
             if page_ref.end <= start || page_ref.max_timestamp < timestamp {
                 continue;
@@ -99,30 +121,22 @@ impl Reader {
             return Ok(None);
         };
         let start = pointer.log_start;
-        let pages = head.pages.iter().map(|page| (page.end, page.max_timestamp));
-        let entries = head.entries.iter().map(|entry| (entry.end, entry.max_timestamp));
-        let kept = pages.chain(entries).filter(|(end, _)| *end > start);
-        let Some(mut wanted) = kept.map(|(_, timestamp)| timestamp).max() else {
+        if start >= head.tier_end {
             return Ok(None);
+        }
+        // An object that the log start has passed in part may have lost its largest timestamp, so
+        // its records are looked at; of all others the manifest knows it.
+        let first = self.entry_at(partition, &head, start).await?;
+        let (partial, from) = if first.base < start {
+            (self.largest_in(partition, &first, start).await?, first.end)
+        } else {
+            (None, start)
         };
-        // An object that the log start has passed in part may have lost its largest timestamp: then
-        // the largest of what is left is looked for, below the one not found.
-        let mut best: Option<Found> = None;
-        loop {
-            if let Some(found) = self.offset_for_timestamp(partition, pointer, wanted).await? {
-                return Ok(Some(found));
-            }
-            let entry = self.entry_at(partition, &head, start).await?;
-            if let Some(found) = self.largest_in(partition, &entry, start).await? {
-                best = Some(best.map_or(found, |best| later(best, found)));
-            }
-            let rest = self.max_timestamp_from(partition, &head, entry.end).await?;
-            let larger = |timestamp: &Timestamp| best.is_none_or(|best| *timestamp > best.timestamp);
-            match rest.filter(larger) {
-                // Only the first object can be passed in part, so what is asked for now is there.
-                Some(next) if next < wanted => wanted = next,
-                _ => return Ok(best),
-            }
+        let rest = self.max_timestamp_from(partition, &head, from).await?;
+        let larger = |max: &Timestamp| partial.is_none_or(|found| *max > found.timestamp);
+        match rest.filter(larger) {
+            Some(max) => self.search_from(partition, &head, from, max).await,
+            None => Ok(partial),
         }
     }
 

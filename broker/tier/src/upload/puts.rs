@@ -65,9 +65,17 @@ impl Puts {
     }
 
     pub(super) fn ended(&self) -> BTreeSet<Path> {
+        self.paths(State::Orphan)
+    }
+
+    pub(super) fn pending(&self) -> BTreeSet<Path> {
+        self.paths(State::Kept)
+    }
+
+    fn paths(&self, wanted: State) -> BTreeSet<Path> {
         let known = self.lock();
-        let orphans = known.iter().filter(|(_, state)| **state == State::Orphan);
-        orphans.map(|(path, _)| path.clone()).collect()
+        let paths = known.iter().filter(|(_, state)| **state == wanted);
+        paths.map(|(path, _)| path.clone()).collect()
     }
 
     pub(super) fn forget(&self, paths: &[Path]) {
