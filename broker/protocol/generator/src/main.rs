@@ -23,9 +23,8 @@ mod source;
 mod versions;
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use descriptor::Kind;
 use model::Message;
@@ -124,8 +123,7 @@ fn generate(arguments: &Arguments) -> Result<BTreeMap<String, String>, String> {
                 .ok_or_else(|| format!("{name} has no response"))?;
             text = emit::with_response(&text, response);
         }
-        let formatted = format(&text).map_err(|error| format!("{name}: {error}"))?;
-        files.insert(format!("{}.rs", model::snake_case(name)), formatted);
+        files.insert(format!("{}.rs", model::snake_case(name)), text);
     }
     let mut requests: Vec<&Message> = messages
         .values()
@@ -134,43 +132,42 @@ fn generate(arguments: &Arguments) -> Result<BTreeMap<String, String>, String> {
         .collect();
     requests.sort_by_key(|message| message.api_key);
     let source = format!("Apache Kafka {release}");
-    files.insert(
-        "api_key.rs".to_owned(),
-        format(&api::keys(&requests, &source)?)?,
-    );
+    files.insert("api_key.rs".to_owned(), api::keys(&requests, &source)?);
+    format(&mut files)?;
     let names: Vec<&str> = messages.keys().map(String::as_str).collect();
     files.insert("mod.rs".to_owned(), api::modules(&names, &source));
     Ok(files)
 }
 
-/// Runs rustfmt, with the workspace's settings spelled out so that the current folder is no input.
-fn format(text: &str) -> Result<String, String> {
-    let mut child = Command::new("rustfmt")
-        .args([
-            "--edition",
-            "2024",
-            "--emit",
-            "stdout",
-            "--quiet",
-            "--config",
-        ])
-        .arg("max_width=100,newline_style=Unix,use_small_heuristics=Default")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("rustfmt: {error}"))?;
-    let mut input = child.stdin.take().ok_or("rustfmt takes no input")?;
-    input
-        .write_all(text.as_bytes())
-        .map_err(|error| format!("rustfmt: {error}"))?;
-    drop(input);
-    let output = child
-        .wait_with_output()
-        .map_err(|error| format!("rustfmt: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("rustfmt refuses\n{text}"));
+/// Runs rustfmt once over all files, with the workspace's settings spelled out so that no file of
+/// settings is an input.
+fn format(files: &mut BTreeMap<String, String>) -> Result<(), String> {
+    let folder = std::env::temp_dir().join(format!("esker-generator-{}", std::process::id()));
+    let formatted = format_in(&folder, files);
+    // Whatever happened above matters more than a folder left behind.
+    let _ = std::fs::remove_dir_all(&folder);
+    formatted
+}
+
+fn format_in(folder: &Path, files: &mut BTreeMap<String, String>) -> Result<(), String> {
+    let at = |error: std::io::Error| format!("{}: {error}", folder.display());
+    std::fs::create_dir_all(folder).map_err(at)?;
+    for (name, text) in files.iter() {
+        std::fs::write(folder.join(name), text).map_err(at)?;
     }
-    String::from_utf8(output.stdout).map_err(|error| error.to_string())
+    let status = Command::new("rustfmt")
+        .args(["--edition", "2024", "--quiet", "--config"])
+        .arg("max_width=100,newline_style=Unix,use_small_heuristics=Default")
+        .args(files.keys().map(|name| folder.join(name)))
+        .status()
+        .map_err(|error| format!("rustfmt: {error}"))?;
+    if !status.success() {
+        return Err("rustfmt refuses what was generated".to_owned());
+    }
+    for (name, text) in files.iter_mut() {
+        *text = std::fs::read_to_string(folder.join(name)).map_err(at)?;
+    }
+    Ok(())
 }
 
 /// The files that differ from what they should be, are missing, or should not be there.
