@@ -10,6 +10,8 @@ pub mod ids;
 pub mod messages;
 pub mod primitive;
 pub mod records;
+#[cfg(any(test, feature = "samples"))]
+pub mod sample;
 
 pub use error::ErrorCode;
 pub use ids::{BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId};

@@ -12,8 +12,6 @@
 mod blob;
 mod error;
 mod reader;
-#[cfg(any(test, feature = "samples"))]
-pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 mod writer;

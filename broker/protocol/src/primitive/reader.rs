@@ -20,7 +20,7 @@ pub struct Reader<'a> {
     bytes: &'a [u8],
     allowance: usize,
     #[cfg(any(test, feature = "samples"))]
-    sample: Option<super::sample::Random>,
+    sample: Option<crate::sample::Random>,
 }
 
 /// The width of a length that is not compact.
@@ -46,9 +46,9 @@ impl<'a> Reader<'a> {
 
     /// A reader that makes values up: what a message decodes from it is a random valid message.
     #[cfg(any(test, feature = "samples"))]
-    pub(crate) fn sampling(random: super::sample::Random) -> Reader<'a> {
+    pub(crate) fn sampling(random: crate::sample::Random) -> Reader<'a> {
         Reader {
-            bytes: super::sample::TEXT.as_bytes(),
+            bytes: crate::sample::TEXT.as_bytes(),
             allowance: usize::MAX,
             sample: Some(random),
         }
@@ -184,6 +184,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// The bytes end, or it does not fit 32 bits.
     pub fn unsigned_varint(&mut self) -> Result<u32, DecodeError> {
+        #[cfg(any(test, feature = "samples"))]
+        if let Some(random) = &mut self.sample {
+            return Ok(random.below(2) as u32);
+        }
         let mut value = 0;
         for shift in [0, 7, 14, 21, 28] {
             let [byte] = self.fixed()?;

@@ -1,5 +1,17 @@
-//! Random valid messages, for tests: a [`Reader`](super::Reader) that makes values up instead of
-//! reading them, so that the code that decodes a message is also the model of what is valid.
+//! Random valid messages, for tests: a [`Reader`] that makes values up instead of reading them, so
+//! that the code that decodes a message is also the model of what is valid.
+
+use crate::primitive::{Decode, Reader};
+
+/// A random value of `version`, with nulls, empty arrays and tagged fields now and then.
+///
+/// # Panics
+/// The message has no such version.
+#[must_use]
+pub fn message<T: Decode<'static>>(random: &mut Random, version: i16) -> T {
+    let mut reader = Reader::sampling(Random::new(random.next_u64()));
+    T::decode(&mut reader, version).expect("what is made up is valid")
+}
 
 /// What sampled strings and bytes are cut from; longer than the longest of them, and than the least
 /// bytes that the longest array needs.
