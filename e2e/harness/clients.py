@@ -37,6 +37,7 @@ class Confluent:
 
     name = "confluent"
     binary = True
+    null_headers = True
     sets_timestamps = True
 
     def producer(self, bootstrap, **config):
@@ -99,6 +100,7 @@ class KafkaPython:
 
     name = "kafka-python"
     binary = True
+    null_headers = False
     sets_timestamps = True
 
     def write(self, bootstrap, topic, records, codec, partition=0):
