@@ -27,10 +27,10 @@ FUZZ_ITERATIONS ?= $(if $(FULL),2000000,50000)
 SEEDS ?= $(if $(FULL),20000,2000)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit build planted tools crash clients fuzz bench bench-smoke sim test
+.PHONY: help demo check unit build planted tools crash clients e2e fuzz bench bench-smoke sim test
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 14
 
 demo: build ## run the clickstream example end to end: stream, seal, offload, read back
 	@$(ESKER) demo
@@ -65,6 +65,9 @@ crash: tools ## kill -9 under load; the checker compares content and must catch 
 
 clients: tools build ## real clients, real S3, bad input, the demo
 	$(PYTEST) e2e/clients e2e/tier e2e/hostile e2e/demo
+
+e2e: tools build ## chosen tests with real clients: ARGS="e2e/clients -k gzip"
+	$(PYTEST) $(ARGS)
 
 fuzz: ## mutated requests, responses and batches against the decoders
 	FUZZ_ITERATIONS=$(FUZZ_ITERATIONS) $(CARGO) test --locked --quiet -p esker-protocol --test 'fuzz*'
