@@ -48,8 +48,11 @@ pub struct Producer {
     options: ProducerOptions,
     producer_id: ProducerId,
     producer_epoch: ProducerEpoch,
-    partitions: Mutex<BTreeMap<(String, i32), Arc<tokio::sync::Mutex<Sequence>>>>,
+    partitions: Mutex<BTreeMap<(String, i32), Turn>>,
 }
+
+/// Whoever holds it sends to the partition.
+type Turn = Arc<tokio::sync::Mutex<Sequence>>;
 
 /// Where a partition's sequence stands.
 #[derive(Default)]

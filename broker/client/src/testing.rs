@@ -291,13 +291,7 @@ fn refuse_version(correlation_id: i32, state: &State) -> Vec<Bytes> {
 
 fn metadata(request: &RequestFrame<'_>, state: &State) -> MetadataResponse<'static> {
     let request: MetadataRequest<'_> = request.decode().expect("a request");
-    let all = || {
-        state
-            .topics
-            .iter()
-            .map(|name| name.clone().into())
-            .collect()
-    };
+    let all = || state.topics.clone();
     let names: Vec<String> = request.topics.map_or_else(all, |topics| {
         topics
             .iter()
