@@ -28,6 +28,8 @@ pub mod remote;
 pub mod retention;
 pub mod source;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod upload;
 pub mod wire;
 
