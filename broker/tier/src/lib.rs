@@ -17,6 +17,7 @@
 
 pub mod collect;
 pub mod fault;
+pub mod inspect;
 pub mod layout;
 pub mod manifest;
 pub mod object;
