@@ -49,6 +49,7 @@ class Confluent:
         return confluent_kafka.Producer(
             {
                 "bootstrap.servers": bootstrap,
+                "log_level": 0,
                 "acks": "all",
                 "linger.ms": 20,
                 "message.max.bytes": REQUEST_BYTES_MAX,
@@ -77,6 +78,7 @@ class Confluent:
         return confluent_kafka.Consumer(
             {
                 "bootstrap.servers": bootstrap,
+                "log_level": 0,
                 "group.id": "never-joined",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
