@@ -427,7 +427,10 @@ impl ErrorCode {
     /// The code with this number, or `None` where 4.3.0 has none.
     #[must_use]
     pub fn from_code(code: i16) -> Option<ErrorCode> {
-        ErrorCode::ALL.iter().copied().find(|error| error.code() == code)
+        ErrorCode::ALL
+            .iter()
+            .copied()
+            .find(|error| error.code() == code)
     }
 
     /// Kafka's name, in capitals.
@@ -488,7 +491,9 @@ impl ErrorCode {
             ErrorCode::InvalidTransactionTimeout => "INVALID_TRANSACTION_TIMEOUT",
             ErrorCode::ConcurrentTransactions => "CONCURRENT_TRANSACTIONS",
             ErrorCode::TransactionCoordinatorFenced => "TRANSACTION_COORDINATOR_FENCED",
-            ErrorCode::TransactionalIdAuthorizationFailed => "TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
+            ErrorCode::TransactionalIdAuthorizationFailed => {
+                "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
+            }
             ErrorCode::SecurityDisabled => "SECURITY_DISABLED",
             ErrorCode::OperationNotAttempted => "OPERATION_NOT_ATTEMPTED",
             ErrorCode::KafkaStorageError => "KAFKA_STORAGE_ERROR",
@@ -500,7 +505,9 @@ impl ErrorCode {
             ErrorCode::DelegationTokenNotFound => "DELEGATION_TOKEN_NOT_FOUND",
             ErrorCode::DelegationTokenOwnerMismatch => "DELEGATION_TOKEN_OWNER_MISMATCH",
             ErrorCode::DelegationTokenRequestNotAllowed => "DELEGATION_TOKEN_REQUEST_NOT_ALLOWED",
-            ErrorCode::DelegationTokenAuthorizationFailed => "DELEGATION_TOKEN_AUTHORIZATION_FAILED",
+            ErrorCode::DelegationTokenAuthorizationFailed => {
+                "DELEGATION_TOKEN_AUTHORIZATION_FAILED"
+            }
             ErrorCode::DelegationTokenExpired => "DELEGATION_TOKEN_EXPIRED",
             ErrorCode::InvalidPrincipalType => "INVALID_PRINCIPAL_TYPE",
             ErrorCode::NonEmptyGroup => "NON_EMPTY_GROUP",

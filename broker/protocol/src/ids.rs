@@ -121,7 +121,7 @@ impl fmt::Display for Timestamp {
 /// The 128-bit identity of a topic (KIP-516), or of a cluster or a log directory.
 ///
 /// Its text form is Kafka's: 22 characters of unpadded base64url.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId(pub [u8; 16]);
 
 const BASE64_URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -170,7 +170,11 @@ impl fmt::Display for TopicId {
             let sextet = (value >> (122 - 6 * index)) & 0x3f;
             write!(f, "{}", char::from(BASE64_URL[sextet as usize]))?;
         }
-        write!(f, "{}", char::from(BASE64_URL[((value & 0x3) << 4) as usize]))
+        write!(
+            f,
+            "{}",
+            char::from(BASE64_URL[((value & 0x3) << 4) as usize])
+        )
     }
 }
 
@@ -194,7 +198,10 @@ impl FromStr for TopicId {
         }
         let mut value: u128 = 0;
         for (index, byte) in text.bytes().enumerate() {
-            let sextet = BASE64_URL.iter().position(|&c| c == byte).ok_or_else(error)? as u128;
+            let sextet = BASE64_URL
+                .iter()
+                .position(|&c| c == byte)
+                .ok_or_else(error)? as u128;
             if index < 21 {
                 value = (value << 6) | sextet;
             } else if sextet & 0x0f == 0 {
@@ -208,7 +215,10 @@ impl FromStr for TopicId {
 }
 
 /// Hash collections with a fixed hasher, so that one run is like the next.
-#[expect(clippy::disallowed_types, reason = "the hasher given here has fixed keys")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "the hasher given here has fixed keys"
+)]
 pub mod hash {
     use std::collections::{HashMap, HashSet};
     use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -236,7 +246,12 @@ mod tests {
 
     #[test]
     fn bad_topic_id_text_is_refused() {
-        for text in ["", "AAECAwQFBgcICQoLDA0OD", "AAECAwQFBgcICQoLDA0OD!", "AAECAwQFBgcICQoLDA0ODx"] {
+        for text in [
+            "",
+            "AAECAwQFBgcICQoLDA0OD",
+            "AAECAwQFBgcICQoLDA0OD!",
+            "AAECAwQFBgcICQoLDA0ODx",
+        ] {
             assert!(text.parse::<TopicId>().is_err(), "{text}");
         }
     }
