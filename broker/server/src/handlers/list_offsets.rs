@@ -96,7 +96,7 @@ pub(crate) fn apply(
                 } else {
                     find(&shared, answer.version, name, asked, read_committed).await
                 };
-                answers.push(partition_response(asked.index, found));
+                answers.push(partition_response(answer.version, asked.index, found));
             }
             responses.push(ListOffsetsTopicResponse {
                 name: Cow::Borrowed(name.as_str()),
@@ -107,7 +107,11 @@ pub(crate) fn apply(
     }))
 }
 
+/// The first version that tells the epoch of a record.
+const EPOCH_VERSION_MIN: i16 = 4;
+
 fn partition_response(
+    version: i16,
     index: i32,
     found: Result<Position, ErrorCode>,
 ) -> ListOffsetsPartitionResponse {
@@ -121,7 +125,7 @@ fn partition_response(
         error_code: code.code(),
         timestamp: position.timestamp.0,
         offset: position.offset.0,
-        leader_epoch: position.leader_epoch.0,
+        leader_epoch: if version >= EPOCH_VERSION_MIN { position.leader_epoch.0 } else { -1 },
         ..ListOffsetsPartitionResponse::default()
     }
 }
