@@ -105,7 +105,7 @@ impl Log {
     }
 
     /// Syncs a cut: epochs, files, names.
-    fn sync_cut(&self) -> Result<(), ChangeError> {
+    pub(super) fn sync_cut(&self) -> Result<(), ChangeError> {
         if self.state().epochs_unsaved {
             self.save_epochs_locked().map_err(|failure| self.directory.fail_with(failure))?;
         }
@@ -243,7 +243,7 @@ impl Log {
             let local_start = recorded.local_start;
             state.sealed.retain(|segment| segment.base >= local_start);
             state.local_start = local_start;
-            if state.epochs.forget_before(recorded.log_start) {
+            if state.epochs.forget_before(recorded.log_start.min(local_start)) {
                 state.epochs_unsaved = true;
             }
             let snapshots: Vec<Offset> =

@@ -138,7 +138,8 @@ impl Log {
         let tiered = matches!(recorded, RecordedEnd::Known(known) if known.log_start < plan.local_start);
         self.carry_out(plan, &mut state, &mut report)?;
         state.log_start = if tiered { source.log_start } else { log_start };
-        let known_start = state.log_start;
+        // A batch may straddle the log start, and its epoch is asked for by its base.
+        let known_start = state.log_start.min(state.local_start);
         state.synced_end = source.trusted_end.clamp(state.local_start, state.end);
         state.epochs = epochs;
         state.epochs_unsaved = epochs_changed | state.epochs.forget_before(known_start);
@@ -153,6 +154,12 @@ impl Log {
             || state.epochs_unsaved;
         if anything {
             self.queue_locked(&mut state);
+        }
+        drop(state);
+        if report.truncated_bytes > 0 || report.removed_segments > 0 {
+            // Before the next append: or another crash brings back what was cut off, behind what
+            // was written in its place.
+            self.sync_cut().map_err(|error| PlanError::Io(io::Error::other(error)))?;
         }
         Ok(report)
     }

@@ -150,6 +150,9 @@ impl Log {
 
     /// All entries of a segment's time index.
     pub(super) fn time_entries_of(&self, base: Offset, count: u32) -> io::Result<Vec<TimeEntry>> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
         let file = self.directory.files.open(&self.path, (self.id, base, FileKind::TimeIndex))?;
         read_entries(file.as_ref(), 0, count)
     }

@@ -343,6 +343,7 @@ impl Driver {
         after.cut(target);
         // From here on anything at or above the new end may go.
         model.acknowledged = model.acknowledged.min(after.end());
+        model.log_start_durable = after.log_start_durable;
         match handle.truncate_to(Offset(target)) {
             Ok(end) if end.0 == after.end() => {
                 *model = after;
