@@ -212,6 +212,9 @@ fn examine(disk: &dyn Disk, path: &Path, identity: &Identity) -> Result<Option<M
     Ok(Some(meta))
 }
 
+/// The embedded metadata store may lie in the first log directory, and is made before it.
+const EMBEDDED_METADATA: &str = "metadata.redb";
+
 /// Whether an entry is none that formatting leaves half done, nor the file system's own.
 fn is_foreign(entry: &DirEntry) -> bool {
     let ends_temporary = format!("{}.tmp", durable_ends::FILE_NAME);
@@ -223,7 +226,7 @@ fn is_foreign(entry: &DirEntry) -> bool {
         ends_temporary.as_str(),
         &meta_temporary,
     ];
-    !ours.contains(&entry.name.as_str())
+    !ours.contains(&entry.name.as_str()) && !entry.name.starts_with(EMBEDDED_METADATA)
 }
 
 /// Formats: durable ends first, so that `meta.properties` without them means that they were lost.
