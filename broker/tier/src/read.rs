@@ -135,7 +135,9 @@ pub struct Reader {
 
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader").field("cached_bytes", &self.cached_bytes()).finish_non_exhaustive()
+        f.debug_struct("Reader")
+            .field("cached_bytes", &self.cached_bytes())
+            .finish_non_exhaustive()
     }
 }
 
@@ -150,7 +152,9 @@ impl Reader {
         config: &ReadConfig,
     ) -> Reader {
         let shared = Shared::new(Remote::new(store), cpu, spawner, random, config);
-        Reader { shared: Arc::new(shared) }
+        Reader {
+            shared: Arc::new(shared),
+        }
     }
 
     /// What was asked of the store so far.
@@ -182,10 +186,15 @@ impl Reader {
         check_range(pointer, offset)?;
         let head = self.head(partition, pointer).await?;
         let mut left = bytes_max.min(READ_BYTES_MAX);
-        let mut read = TierRead { next: offset, ..TierRead::default() };
+        let mut read = TierRead {
+            next: offset,
+            ..TierRead::default()
+        };
         while read.next < pointer.tier_end && (left > 0 || (at_least_one && read.is_empty())) {
             let from = read.next;
-            let whole = match self.read_object(partition, &head, &mut read, left, at_least_one).await
+            let whole = match self
+                .read_object(partition, &head, &mut read, left, at_least_one)
+                .await
             {
                 Ok(whole) => whole,
                 // What was read is good; the next read meets the error again.
@@ -217,7 +226,9 @@ impl Reader {
         let from = read.next;
         let first = frame_of(&index, from)?;
         let numbers = first..frames_end(&index, first, left as u64);
-        let frames = self.shared.frames(partition, &entry, &index, numbers, false);
+        let frames = self
+            .shared
+            .frames(partition, &entry, &index, numbers, false);
         let mut left = left;
         for frame in frames {
             let frame = frame.wait().await?;
@@ -236,11 +247,7 @@ impl Reader {
         Ok(read.next >= entry.end)
     }
 
-    async fn head(
-        &self,
-        partition: &Partition,
-        pointer: &Pointer,
-    ) -> Result<Arc<Head>, ReadError> {
+    async fn head(&self, partition: &Partition, pointer: &Pointer) -> Result<Arc<Head>, ReadError> {
         let head = self.shared.head(partition, pointer).await?;
         head.ok_or_else(|| ReadError::Corrupt(format!("the tier of {partition} has no manifest")))
     }
@@ -301,7 +308,8 @@ impl Reader {
             let ready_bytes = frames_bytes(&index, first..first + ready);
             // Frames are fetched in runs: a window that has lost less than half is left alone.
             if first + ready < end && ready_bytes <= left / 2 {
-                self.shared.frames(partition, &entry, &index, first + ready..end, true);
+                self.shared
+                    .frames(partition, &entry, &index, first + ready..end, true);
             }
             left = left.saturating_sub(frames_bytes(&index, first..end));
             next = entry.end;
@@ -312,16 +320,24 @@ impl Reader {
     /// How many frames from the first of `numbers` on are cached or in flight.
     fn frames_at_hand(&self, entry: &Entry, numbers: std::ops::Range<usize>) -> usize {
         let state = self.shared.lock();
-        numbers.take_while(|number| state.has_frame(&(entry.uuid, *number))).count()
+        numbers
+            .take_while(|number| state.has_frame(&(entry.uuid, *number)))
+            .count()
     }
 }
 
 fn check_range(pointer: &Pointer, offset: Offset) -> Result<(), ReadError> {
     if offset < pointer.log_start {
-        return Err(ReadError::OutOfRange { offset, log_start: pointer.log_start });
+        return Err(ReadError::OutOfRange {
+            offset,
+            log_start: pointer.log_start,
+        });
     }
     if offset >= pointer.tier_end {
-        return Err(ReadError::NotInTier { offset, tier_end: pointer.tier_end });
+        return Err(ReadError::NotInTier {
+            offset,
+            tier_end: pointer.tier_end,
+        });
     }
     Ok(())
 }
