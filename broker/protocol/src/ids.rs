@@ -121,7 +121,7 @@ impl fmt::Display for Timestamp {
 /// The 128-bit identity of a topic (KIP-516), or of a cluster or a log directory.
 ///
 /// Its text form is Kafka's: 22 characters of unpadded base64url.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId(pub [u8; 16]);
 
 const BASE64_URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

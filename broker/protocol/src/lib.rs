@@ -3,9 +3,15 @@
 //! This crate does no I/O and knows neither tokio, files nor sockets. It must never panic on bytes
 //! from outside and never allocate more than a small multiple of the bytes it was given.
 
+pub mod api;
 pub mod error;
+pub mod frame;
 pub mod ids;
+pub mod messages;
+pub mod primitive;
 pub mod records;
+#[cfg(any(test, feature = "samples"))]
+pub mod sample;
 
 pub use error::ErrorCode;
 pub use ids::{BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId};

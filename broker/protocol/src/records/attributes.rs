@@ -31,6 +31,7 @@ const LOG_APPEND_TIME: i16 = 1 << 3;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
 const DELETE_HORIZON: i16 = 1 << 6;
+const KNOWN_BITS: i16 = 0b111_1111;
 
 impl Attributes {
     /// The codec of the records.
@@ -98,6 +99,12 @@ impl Attributes {
     #[must_use]
     pub fn with_delete_horizon(self, delete_horizon: bool) -> Attributes {
         self.with(DELETE_HORIZON, delete_horizon)
+    }
+
+    /// The same without the bits that have no meaning, as whoever rewrites the word must leave it.
+    #[must_use]
+    pub fn known(self) -> Attributes {
+        Attributes(self.0 & KNOWN_BITS)
     }
 
     fn has(self, bit: i16) -> bool {

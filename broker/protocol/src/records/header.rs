@@ -153,7 +153,7 @@ impl BatchHeader {
         let sane = header.base_offset.0 >= 0
             && header.last_offset_delta >= 0
             && header.records_count >= 0
-            && header.base_offset.0 <= i64::MAX - i64::from(i32::MAX) - 1;
+            && header.base_offset.0 < i64::MAX - i64::from(i32::MAX);
         if !sane {
             return Err(BatchError::Offsets {
                 base_offset: header.base_offset.0,
@@ -329,6 +329,7 @@ pub fn stamp(
         Some(time) => header.patched(|header| {
             header.attributes = header
                 .attributes
+                .known()
                 .with_timestamp_type(TimestampType::LogAppendTime);
             header.max_timestamp = time;
         }),

@@ -18,6 +18,8 @@ mod builder;
 pub mod compression;
 mod control;
 mod crc;
+#[cfg(test)]
+mod golden;
 mod header;
 mod produced;
 mod record;

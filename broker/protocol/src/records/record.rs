@@ -203,13 +203,10 @@ fn record<'a>(header: &BatchHeader, rest: &mut Cursor<'a>) -> Result<Record<'a>,
     }
     let timestamp = match header.attributes.timestamp_type() {
         TimestampType::LogAppendTime => header.max_timestamp,
-        TimestampType::CreateTime => Timestamp(
-            header
-                .base_timestamp
-                .0
-                .checked_add(timestamp_delta)
-                .ok_or("its timestamp overflows")?,
-        ),
+        // Wraps as in Kafka, so that both show one record alike.
+        TimestampType::CreateTime => {
+            Timestamp(header.base_timestamp.0.wrapping_add(timestamp_delta))
+        }
     };
     Ok(Record {
         attributes: i8::from_be_bytes([attributes]),

@@ -22,6 +22,8 @@ pub(super) fn walk(
     let mut max_timestamp = Timestamp::NONE;
     for (index, record) in (0..).zip(&records) {
         let record = record?;
+        // Kafka stores such batches as they are, or numbers compressed ones anew. Both break the
+        // order of offsets that consumers rely on, or cost a rewrite: here they are refused.
         if record.offset.0 != i64::from(index) {
             let reason = "its offset does not follow the one before";
             return Err(RecordsError::Record { index, reason }.into());
@@ -69,9 +71,10 @@ fn timestamp_refusal(
 
 /// Whether a timestamp lies within the topic's bounds; none at all always does.
 pub(super) fn timestamp_is_allowed(timestamp: Timestamp, rules: &ProduceRules) -> bool {
+    // Wraps as in Kafka: a time so far away that the distance overflows is refused on either side.
+    let age = rules.now.0.wrapping_sub(timestamp.0);
     timestamp == Timestamp::NONE
-        || (rules.now.0.saturating_sub(timestamp.0) <= rules.before_ms_max
-            && timestamp.0.saturating_sub(rules.now.0) <= rules.after_ms_max)
+        || (age <= rules.before_ms_max && age.wrapping_neg() <= rules.after_ms_max)
 }
 
 #[derive(Default)]

@@ -1,0 +1,85 @@
+# Every command of the project. `make help` lists them. Build output and tools stay outside the checkout.
+
+CACHE ?= $(HOME)/.cache/esker
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+PINS := e2e/tools/install e2e/tools/requirements.txt e2e/tools/kafka/pom.xml e2e/tools/minio/go.mod e2e/tools/minio/go.sum
+TOOLS ?= $(CACHE)/tools-$(shell cat $(PINS) | sha256sum | cut -c1-12)
+CARGO ?= cargo
+FULL ?=
+
+# The linker is a matter of this machine, so it is chosen here and not in .cargo/config.toml.
+ifneq ($(shell command -v mold),)
+export RUSTFLAGS ?= -C link-arg=-fuse-ld=mold
+endif
+
+ESKER := $(CARGO_TARGET_DIR)/release/esker
+# The same broker with known bugs that an option wakes: the crash checker must catch each of them.
+PLANTED := $(CACHE)/planted/esker
+
+export FULL
+export ESKER_BIN := $(ESKER)
+export ESKER_PLANTED_BIN := $(PLANTED)
+export ESKER_TOOLS := $(TOOLS)
+export PYTHONDONTWRITEBYTECODE := 1
+PYTEST = $(TOOLS)/venv/bin/python -m pytest -q -p no:cacheprovider -c e2e/pytest.ini
+
+FUZZ_ITERATIONS ?= $(if $(FULL),2000000,50000)
+SEEDS ?= $(if $(FULL),20000,2000)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check unit build planted tools crash clients e2e fuzz bench bench-smoke sim test
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 14
+
+demo: build ## run the clickstream example end to end: stream, seal, offload, read back
+	@$(ESKER) demo
+
+check: ## formatting, lints, quick tests, licences; no network
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) test --workspace --lib --bins --locked --quiet
+	@if [ -x $(TOOLS)/cargo-deny/bin/cargo-deny ]; then \
+	  $(TOOLS)/cargo-deny/bin/cargo-deny --locked check bans licenses sources; \
+	else echo "check: cargo-deny is not installed (make tools), licences were not checked"; fi
+
+unit: ## every Rust test of the workspace, simulation included
+	$(CARGO) test --workspace --locked --quiet
+
+build: ## the release binary
+	$(CARGO) build --release --locked --bin esker
+
+planted: ## the release binary with bugs planted on purpose, for the crash checker
+	$(CARGO) build --release --locked --bin esker --features planted-bugs
+	@mkdir -p $(dir $(PLANTED)) && cp -f $(ESKER) $(PLANTED)
+
+tools: $(TOOLS)/.complete ## Kafka's jars, Python packages, MinIO, cargo-deny, outside the checkout
+
+$(TOOLS)/.complete: $(PINS)
+	e2e/tools/install $(TOOLS)
+
+crash: tools ## kill -9 under load; the checker compares content and must catch planted bugs
+	@$(MAKE) --no-print-directory planted
+	@$(MAKE) --no-print-directory build
+	$(PYTEST) e2e/crash
+
+clients: tools build ## real clients, real S3, bad input, the demo
+	$(PYTEST) e2e/clients e2e/tier e2e/hostile e2e/demo
+
+e2e: tools build ## chosen tests with real clients: ARGS="e2e/clients -k gzip"
+	$(PYTEST) $(ARGS)
+
+fuzz: ## mutated requests, responses and batches against the decoders
+	FUZZ_ITERATIONS=$(FUZZ_ITERATIONS) $(CARGO) test --locked --quiet -p esker-protocol --test 'fuzz*'
+
+sim: ## whole brokers on simulated disks, networks and stores, many seeds
+	SEEDS=$(SEEDS) $(CARGO) test --release --locked -p esker-simulation -- --nocapture
+
+bench: tools build ## figures beside Apache Kafka on this machine, one table
+	$(TOOLS)/venv/bin/python bench/run.py
+
+bench-smoke: tools build ## the benchmark at toy size: it runs, and asserts nothing about speed
+	$(TOOLS)/venv/bin/python bench/run.py --smoke
+
+test: ## all that CI runs, stage by stage
+	@MAKE="$(MAKE)" .ci/stages tools:25 check:30 unit:20 build:20 crash:15 clients:20 fuzz:8 bench-smoke:6

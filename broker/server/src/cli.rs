@@ -1,0 +1,93 @@
+//! The command line: `esker dev|broker|demo|topic|log|tier`.
+//!
+//! Exit status 0 is done, 1 failed, 2 bad usage. Bad input gets one line on stderr that says what,
+//! where and what to do.
+
+mod broker;
+mod dev;
+mod log;
+mod run;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// A Kafka-compatible event-streaming broker with tiered storage.
+#[derive(Debug, Parser)]
+#[command(name = "esker", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a complete broker in one process, with nothing to set up.
+    Dev(dev::Arguments),
+    /// Run a broker from a server.properties.
+    Broker(broker::Arguments),
+    /// Look into the files of a log.
+    #[command(subcommand)]
+    Log(log::Command),
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Why a command ends without having done its work.
+#[derive(Debug)]
+enum Failure {
+    /// The command line or a configuration is wrong: exit status 2.
+    Usage(String),
+    /// The work failed: exit status 1.
+    Failed(String),
+}
+
+impl Failure {
+    fn failed(error: impl std::fmt::Display) -> Failure {
+        Failure::Failed(error.to_string())
+    }
+
+    fn usage(error: impl std::fmt::Display) -> Failure {
+        Failure::Usage(error.to_string())
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+/// Runs the command line and returns the exit status.
+#[must_use]
+pub fn main() -> ExitCode {
+    // clap exits by itself with 2 for bad usage, and with 0 for help and version.
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Command::Dev(arguments) => dev::run(arguments),
+        Command::Broker(arguments) => broker::run(&arguments),
+        Command::Log(command) => log::run(command),
+    };
+    let (status, line) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(line)) => (1, line),
+        Err(Failure::Usage(line)) => (2, line),
+    };
+    complain(&line);
+    ExitCode::from(status)
+}
+
+#[expect(clippy::print_stderr, reason = "the command line's own error line")]
+fn complain(line: &str) {
+    eprintln!("esker: {line}");
+}
+
+/// Prints a line of a command's result.
+#[expect(clippy::print_stdout, reason = "the command line's own output")]
+fn say(line: impl std::fmt::Display) {
+    println!("{line}");
+}

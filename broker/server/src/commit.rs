@@ -1,0 +1,76 @@
+//! The loop that runs group commit for one log directory (P6).
+//!
+//! Appends only mark the directory as dirty; one round then syncs whatever was dirtied meanwhile,
+//! so that rounds grow by themselves under load and no timer delays a lone record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_storage::LogDirectory;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::broker::Shared;
+use crate::config::Durability;
+use crate::environment::Work;
+
+/// How often a relaxed broker syncs what it has written. Nobody waits for it; it bounds what a
+/// restart must scan.
+const RELAXED_ROUND_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Tells a directory's commit loop that there is something to sync.
+#[derive(Debug, Clone, Default)]
+pub struct Dirty(Arc<Notify>);
+
+impl Dirty {
+    /// Asks for a round.
+    pub fn mark(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Runs rounds until `stop`, or until the directory has failed.
+pub async fn run(
+    shared: &Shared,
+    directory: Arc<LogDirectory>,
+    dirty: Dirty,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = dirty.0.notified() => {}
+        }
+        if shared.config.durability == Durability::Relaxed {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(RELAXED_ROUND_INTERVAL) => {}
+            }
+        }
+        loop {
+            let round = {
+                let directory = Arc::clone(&directory);
+                shared.environment.run(Work::Blocking, move || directory.commit_round()).await
+            };
+            match round {
+                Ok(round) => {
+                    shared.metrics.committed();
+                    for log in &round.published {
+                        shared.partitions.published(log);
+                    }
+                    if !round.more {
+                        break;
+                    }
+                }
+                Err(failure) => {
+                    error!(directory = %directory.path().display(), error = %failure, "log directory failed");
+                    shared.partitions.directory_failed(&directory);
+                    return;
+                }
+            }
+        }
+    }
+}

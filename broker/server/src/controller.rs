@@ -1,0 +1,107 @@
+//! Carries out the controller's decisions while this broker holds the controller's key (P3).
+//!
+//! The decisions are pure (`esker_metadata::controller`); here is only the loop, and what must be
+//! gone before a deleted topic's last key may go: directories and objects.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_metadata::controller as decide;
+use esker_protocol::TopicId;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::authority::{Commit, commit};
+use crate::broker::Shared;
+use crate::config::topic::TopicConfig;
+use crate::environment::Work;
+
+/// How long a pass that did not finish its work waits before the next.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// Follows the image until `stop`.
+pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut images = shared.images();
+    loop {
+        images.mark_unchanged();
+        let is_settled = pass(&shared).await;
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = images.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(RETRY_PAUSE), if !is_settled => {}
+        }
+    }
+}
+
+/// One pass. Returns whether nothing is left to do.
+async fn pass(shared: &Arc<Shared>) -> bool {
+    let image = shared.image();
+    let is_controller = image
+        .controller()
+        .is_some_and(|controller| controller.value.broker == shared.config.node_id);
+    if !is_controller {
+        return true;
+    }
+    let settings = decide::PlanSettings { min_isr_default: min_isr_default(shared) };
+    let plan = decide::plan(&image, settings);
+    for transaction in plan {
+        match commit(shared.environment.metadata.as_ref(), transaction).await {
+            // Each pass acts on an image that has the outcome of the one before.
+            Ok(Commit::Done(_)) => {}
+            Ok(Commit::Refused | Commit::Moved) => return false,
+            Err(error) => {
+                warn!(%error, "a decision of the controller was not committed");
+                return false;
+            }
+        }
+    }
+    let mut is_settled = true;
+    for (id, deleted) in image.deleted() {
+        let Some(transaction) = decide::forget_topic(&image, id) else { continue };
+        if !is_gone(shared, id, &deleted.value.topic).await {
+            is_settled = false;
+            continue;
+        }
+        if let Err(error) = commit(shared.environment.metadata.as_ref(), transaction).await {
+            warn!(%error, "a deleted topic was not forgotten");
+            is_settled = false;
+        }
+    }
+    is_settled
+}
+
+fn min_isr_default(shared: &Shared) -> i32 {
+    let config = TopicConfig::new(&BTreeMap::new(), &shared.config.properties);
+    i32::try_from(config.min_insync_replicas).unwrap_or(i32::MAX)
+}
+
+/// Removes what is left of a deleted topic: directories, then objects. Returns whether all is gone.
+async fn is_gone(shared: &Arc<Shared>, id: TopicId, name: &str) -> bool {
+    let still_hosted = shared.partitions.all().iter().any(|partition| partition.topic_id == id);
+    if still_hosted {
+        return false;
+    }
+    for (directory, _) in &shared.directories {
+        let removing = Arc::clone(directory);
+        let removed =
+            shared.environment.run(Work::Blocking, move || removing.remove_deleted()).await;
+        if let Err(error) = removed {
+            warn!(topic = name, %error, "a deleted log's files are still there");
+            return false;
+        }
+    }
+    match shared.tiering.delete_topic(id).await {
+        Ok(0) => true,
+        Ok(count) => {
+            info!(topic = name, objects = count, "objects of a deleted topic removed");
+            shared.metrics.deleted_objects(count);
+            true
+        }
+        Err(error) => {
+            warn!(topic = name, %error, "objects of a deleted topic are still there");
+            false
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The one table of served APIs, and the way from a frame to its handler.
+//!
+//! What is not in [`SERVED`] is refused: a new API cannot become reachable by accident. Once there
+//! is security, the table says who may call what.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use esker_protocol::api::ApiKey;
+use esker_protocol::frame::{self, RequestError, RequestFrame};
+use esker_protocol::messages::{
+    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    ListOffsetsRequest, MetadataRequest, ProduceRequest,
+};
+use esker_protocol::primitive::DecodeError;
+use tracing::debug;
+
+use crate::broker::Shared;
+use crate::connection::{Apply, Reply};
+use crate::handlers::{
+    Answer, api_versions, create_topics, delete_topics, describe_cluster, describe_configs, fetch,
+    find_coordinator, init_producer_id, list_offsets, metadata, produce,
+};
+
+/// A served API.
+#[derive(Debug, Clone, Copy)]
+pub struct Served {
+    /// The API.
+    pub api: ApiKey,
+    /// The least version that ApiVersions shows.
+    pub advertised_min: i16,
+    /// The least version that is decoded; a request below it closes the connection.
+    pub min: i16,
+    /// The greatest version.
+    pub max: i16,
+}
+
+const fn served(api: ApiKey, min: i16, max: i16) -> Served {
+    Served { api, advertised_min: min, min, max }
+}
+
+/// Every served API, sorted by key.
+pub const SERVED: &[Served] = &[
+    // Kafka shows Produce from 0 on, since librdkafka would else take it for one without zstd and
+    // idempotence; versions 0 to 2 themselves close the connection, there and here.
+    Served { api: ApiKey::Produce, advertised_min: 0, min: 3, max: 13 },
+    served(ApiKey::Fetch, 4, 18),
+    served(ApiKey::ListOffsets, 1, 11),
+    served(ApiKey::Metadata, 0, 13),
+    served(ApiKey::FindCoordinator, 0, 6),
+    served(ApiKey::ApiVersions, 0, 4),
+    served(ApiKey::CreateTopics, 2, 7),
+    served(ApiKey::DeleteTopics, 1, 6),
+    served(ApiKey::InitProducerId, 0, 5),
+    served(ApiKey::DescribeConfigs, 1, 4),
+    served(ApiKey::DescribeCluster, 0, 2),
+];
+
+/// Applies the requests of one listener's connections.
+pub struct Dispatcher {
+    shared: Arc<Shared>,
+    /// The listener's name: clients are shown the addresses advertised for it.
+    listener: String,
+}
+
+impl Dispatcher {
+    /// A dispatcher for the connections of the listener of this name.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, listener: String) -> Dispatcher {
+        Dispatcher { shared, listener }
+    }
+
+    async fn handle(
+        &self,
+        frame: &Bytes,
+        request: &RequestFrame<'_>,
+    ) -> Result<Reply, DecodeError> {
+        let shared = &self.shared;
+        let listener = self.listener.as_str();
+        let answer = Answer::to(request);
+        Ok(match request.api {
+            ApiKey::Produce => {
+                let request: ProduceRequest = request.decode()?;
+                produce::apply(shared, answer, frame, request).await
+            }
+            ApiKey::Fetch => {
+                let request: FetchRequest = request.decode()?;
+                fetch::apply(shared, answer, listener, &request)
+            }
+            ApiKey::ListOffsets => {
+                let request: ListOffsetsRequest = request.decode()?;
+                list_offsets::apply(shared, answer, frame, &request)
+            }
+            ApiKey::Metadata => {
+                let request: MetadataRequest = request.decode()?;
+                metadata::apply(shared, answer, listener, &request).await
+            }
+            ApiKey::FindCoordinator => {
+                let request: FindCoordinatorRequest = request.decode()?;
+                find_coordinator::apply(answer, &request)
+            }
+            ApiKey::ApiVersions => {
+                let request: ApiVersionsRequest = request.decode()?;
+                api_versions::apply(answer, &request)
+            }
+            ApiKey::CreateTopics => {
+                let request: CreateTopicsRequest = request.decode()?;
+                create_topics::apply(shared, answer, &request).await
+            }
+            ApiKey::DeleteTopics => {
+                let request: DeleteTopicsRequest = request.decode()?;
+                delete_topics::apply(shared, answer, &request).await
+            }
+            ApiKey::InitProducerId => {
+                let request: InitProducerIdRequest = request.decode()?;
+                init_producer_id::apply(shared, answer, &request).await
+            }
+            ApiKey::DescribeConfigs => {
+                let request: DescribeConfigsRequest = request.decode()?;
+                describe_configs::apply(shared, answer, &request)
+            }
+            ApiKey::DescribeCluster => {
+                let request: DescribeClusterRequest = request.decode()?;
+                describe_cluster::apply(shared, answer, listener, &request)
+            }
+            // The caller has looked the API up in the table, which has no other.
+            _ => Reply::Close,
+        })
+    }
+}
+
+#[async_trait]
+impl Apply for Dispatcher {
+    async fn apply(&self, frame: Bytes, peer: SocketAddr) -> Reply {
+        let request = match frame::decode_request(&frame) {
+            Ok(request) => request,
+            Err(RequestError::UnsupportedVersion {
+                api: ApiKey::ApiVersions,
+                correlation_id,
+                ..
+            }) => return api_versions::refuse_version(correlation_id),
+            Err(error) => {
+                debug!(%peer, %error, "a frame is not a request");
+                self.shared.metrics.bad_request();
+                return Reply::Close;
+            }
+        };
+        let known = SERVED.iter().find(|served| served.api == request.api);
+        let is_served =
+            known.is_some_and(|served| (served.min..=served.max).contains(&request.version));
+        if !is_served {
+            debug!(%peer, api = ?request.api, version = request.version, "not served");
+            self.shared.metrics.bad_request();
+            return Reply::Close;
+        }
+        self.shared.metrics.request(request.api);
+        match self.handle(&frame, &request).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                debug!(%peer, api = ?request.api, version = request.version, %error, "a request cannot be read");
+                self.shared.metrics.bad_request();
+                Reply::Close
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_within_what_the_codec_knows() {
+        assert!(SERVED.windows(2).all(|pair| pair[0].api.number() < pair[1].api.number()));
+        for served in SERVED {
+            let range = served.api.versions();
+            assert!(range.contains(served.min) && range.contains(served.max), "{served:?}");
+            assert!(served.advertised_min <= served.min && served.min <= served.max);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! One file per API: validate, call, translate errors into Kafka's codes. Nothing else knows them.
+
+pub mod api_versions;
+pub mod create_topics;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
+pub mod fetch;
+pub mod find_coordinator;
+pub mod init_producer_id;
+pub mod list_offsets;
+pub mod metadata;
+pub mod produce;
+
+use bytes::Bytes;
+use esker_protocol::frame::{self, RequestFrame};
+use esker_protocol::primitive::Response;
+
+use crate::connection::Reply;
+
+/// Encodes a response. One that cannot be encoded is a defect of ours: the connection closes, and
+/// the log says why.
+pub(crate) fn respond(header: &Answer, body: &impl Response) -> Option<Vec<Bytes>> {
+    match frame::encode_response(header.correlation_id, header.version, body) {
+        Ok(chunks) => Some(chunks),
+        Err(error) => {
+            tracing::error!(version = header.version, %error, "response cannot be encoded");
+            None
+        }
+    }
+}
+
+/// Encodes a response that is there already.
+pub(crate) fn reply(header: &Answer, body: &impl Response) -> Reply {
+    respond(header, body).map_or(Reply::Close, Reply::Now)
+}
+
+/// What a response must repeat of its request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer {
+    /// The request's version.
+    pub(crate) version: i16,
+    /// The request's correlation id.
+    pub(crate) correlation_id: i32,
+}
+
+impl Answer {
+    pub(crate) fn to(request: &RequestFrame<'_>) -> Answer {
+        Answer { version: request.version, correlation_id: request.correlation_id }
+    }
+}

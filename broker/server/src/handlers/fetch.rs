@@ -1,0 +1,416 @@
+//! Fetch: batches from both tiers, and the long poll.
+//!
+//! Sessions are not served: session id 0 in every answer, so that clients send full requests
+//! (KIP-227).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use esker_protocol::messages::fetch_response::{
+    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+};
+use esker_protocol::primitive::Blob;
+use esker_protocol::messages::{FetchRequest, FetchResponse};
+use esker_protocol::{ErrorCode, LeaderEpoch, Offset, TopicId};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::Answer;
+use crate::broker::Shared;
+use crate::connection::Reply;
+use crate::partition::Partition;
+use crate::partition::read::{self, ReadFailure};
+
+/// The first version that names topics by id.
+const TOPIC_ID_VERSION_MIN: i16 = 13;
+
+/// The last version that does not know KAFKA_STORAGE_ERROR.
+const STORAGE_ERROR_UNKNOWN_VERSION_MAX: i16 = 5;
+
+/// Partitions read from the object store at a time for one request.
+const REMOTE_READS_MAX: usize = 16;
+
+/// A session id that names no session, and the epochs that want none.
+const NO_SESSION: i32 = 0;
+const SESSION_EPOCH_FIRST: i32 = 0;
+const SESSION_EPOCH_FINAL: i32 = -1;
+
+struct Request {
+    answer: Answer,
+    listener: String,
+    min_bytes: usize,
+    max_bytes: usize,
+    read_committed: bool,
+    topics: Vec<(String, TopicId, Vec<Asked>)>,
+}
+
+struct Asked {
+    index: i32,
+    current_leader_epoch: LeaderEpoch,
+    last_fetched_epoch: LeaderEpoch,
+    offset: Offset,
+    max_bytes: usize,
+    /// An error that is known before anything is read.
+    unknown: Option<ErrorCode>,
+}
+
+/// What one partition is answered.
+struct Answered {
+    index: i32,
+    code: ErrorCode,
+    high_watermark: Offset,
+    last_stable_offset: Offset,
+    log_start_offset: Offset,
+    aborted: Option<Vec<(i64, i64)>>,
+    diverging: Option<(LeaderEpoch, Offset)>,
+    leader: Option<(i32, i32)>,
+    records: Vec<Bytes>,
+}
+
+impl Answered {
+    fn failed(index: i32, code: ErrorCode) -> Answered {
+        Answered {
+            index,
+            code,
+            high_watermark: Offset(-1),
+            last_stable_offset: Offset(-1),
+            log_start_offset: Offset(-1),
+            aborted: None,
+            diverging: None,
+            leader: None,
+            records: Vec::new(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.records.iter().map(Bytes::len).sum()
+    }
+}
+
+/// Answers with what is there, or waits for more.
+pub(crate) fn apply(
+    shared: &Arc<Shared>,
+    answer: Answer,
+    listener: &str,
+    request: &FetchRequest<'_>,
+) -> Reply {
+    if let Some(code) = session_error(request) {
+        let response = FetchResponse { error_code: code.code(), ..FetchResponse::default() };
+        return super::reply(&answer, &response);
+    }
+    let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let request = own(shared, answer, listener, request);
+    let shared = Arc::clone(shared);
+    Reply::Later(Box::pin(async move {
+        let topics = read_or_wait(&shared, &request, Instant::now() + max_wait).await;
+        let bytes: usize = topics.iter().flatten().map(Answered::bytes).sum();
+        shared.metrics.fetched(bytes);
+        respond(&shared, &request, topics)
+    }))
+}
+
+fn session_error(request: &FetchRequest<'_>) -> Option<ErrorCode> {
+    match (request.session_id, request.session_epoch) {
+        // A full request: what it asks of a session is answered with "none".
+        (_, SESSION_EPOCH_FIRST | SESSION_EPOCH_FINAL) => None,
+        (NO_SESSION, _) => Some(ErrorCode::InvalidFetchSessionEpoch),
+        _ => Some(ErrorCode::FetchSessionIdNotFound),
+    }
+}
+
+fn own(
+    shared: &Shared,
+    answer: Answer,
+    listener: &str,
+    request: &FetchRequest<'_>,
+) -> Request {
+    let by_id = answer.version >= TOPIC_ID_VERSION_MIN;
+    let positive = |value: i32| usize::try_from(value).unwrap_or(0);
+    let max_bytes = positive(request.max_bytes).min(shared.config.fetch_bytes_max);
+    let topics = request
+        .topics
+        .iter()
+        .map(|topic| {
+            let known = if by_id {
+                shared.topic_name(topic.topic_id).map(|_| topic.topic_id)
+            } else {
+                shared.topic_id(&topic.topic)
+            };
+            let unknown = match (&known, by_id) {
+                (Some(_), _) => None,
+                (None, true) => Some(ErrorCode::UnknownTopicId),
+                (None, false) => Some(ErrorCode::UnknownTopicOrPartition),
+            };
+            let id = known.unwrap_or(topic.topic_id);
+            let partitions = topic
+                .partitions
+                .iter()
+                .map(|partition| Asked {
+                    index: partition.partition,
+                    current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
+                    last_fetched_epoch: LeaderEpoch(partition.last_fetched_epoch),
+                    offset: Offset(partition.fetch_offset),
+                    max_bytes: positive(partition.partition_max_bytes),
+                    unknown,
+                })
+                .collect();
+            (topic.topic.to_string(), id, partitions)
+        })
+        .collect();
+    Request {
+        answer,
+        listener: listener.to_owned(),
+        min_bytes: positive(request.min_bytes).min(max_bytes),
+        max_bytes,
+        read_committed: request.isolation_level == 1,
+        topics,
+    }
+}
+
+/// Reads until there are enough bytes, an error, or no time left.
+async fn read_or_wait(
+    shared: &Arc<Shared>,
+    request: &Request,
+    deadline: Instant,
+) -> Vec<Vec<Answered>> {
+    let wake = Arc::new(Notify::new());
+    loop {
+        // Registered before reading, so that what arrives meanwhile is not slept through.
+        let mut waits_for_tail = false;
+        for (_, id, partitions) in &request.topics {
+            for asked in partitions.iter().filter(|asked| asked.unknown.is_none()) {
+                if let Some(partition) = shared.partitions.get(*id, asked.index) {
+                    let seen = partition.high_watermark();
+                    partition.wake_above(seen, Arc::downgrade(&wake));
+                    waits_for_tail = true;
+                }
+            }
+        }
+        let answered = read_all(shared, request).await;
+        let bytes: usize = answered.iter().flatten().map(Answered::bytes).sum();
+        let is_final = answered
+            .iter()
+            .flatten()
+            .any(|one| one.code != ErrorCode::None || one.diverging.is_some());
+        if is_final || bytes >= request.min_bytes || !waits_for_tail {
+            return answered;
+        }
+        tokio::select! {
+            biased;
+            () = shared.stopping.cancelled() => return answered,
+            () = wake.notified() => {}
+            () = tokio::time::sleep_until(deadline) => return answered,
+        }
+    }
+}
+
+/// Reads every partition in the order of the request, within its byte limits. The first one that
+/// has anything returns at least one whole batch.
+async fn read_all(shared: &Arc<Shared>, request: &Request) -> Vec<Vec<Answered>> {
+    let prefetched = prefetch(shared, request).await;
+    let mut prefetched = prefetched.into_iter();
+    let mut left = request.max_bytes;
+    let mut is_first = true;
+    let mut answered = Vec::with_capacity(request.topics.len());
+    for (_, id, partitions) in &request.topics {
+        let mut topic = Vec::with_capacity(partitions.len());
+        for asked in partitions {
+            let remote = prefetched.next().flatten();
+            let limit = asked.max_bytes.min(left);
+            let one = read_one(shared, request, *id, asked, limit, is_first, remote).await;
+            let bytes = one.bytes();
+            left = left.saturating_sub(bytes);
+            is_first &= bytes == 0;
+            topic.push(one);
+        }
+        answered.push(topic);
+    }
+    answered
+}
+
+type Remote = Result<read::Data, ReadFailure>;
+
+/// Starts the reads that must go to the object store, all of one request side by side.
+async fn prefetch(shared: &Arc<Shared>, request: &Request) -> Vec<Option<Remote>> {
+    use futures::StreamExt;
+    let mut budget = request.max_bytes;
+    let mut is_first = true;
+    let mut reads = Vec::new();
+    for (_, id, partitions) in &request.topics {
+        for asked in partitions {
+            let partition = shared.partitions.get(*id, asked.index).filter(|partition| {
+                asked.unknown.is_none()
+                    && partition.leading().is_some()
+                    && read::is_remote(partition, asked.offset)
+            });
+            let limit = asked.max_bytes.min(budget);
+            let at_least_one = std::mem::replace(&mut is_first, false);
+            let wanted = partition.filter(|_| limit > 0 || at_least_one);
+            if wanted.is_some() {
+                budget = budget.saturating_sub(limit);
+            }
+            let shared = Arc::clone(shared);
+            let offset = asked.offset;
+            reads.push(async move {
+                let partition = wanted?;
+                Some(read::remote(&shared, &partition, offset, limit, at_least_one).await)
+            });
+        }
+    }
+    futures::stream::iter(reads).buffered(REMOTE_READS_MAX).collect().await
+}
+
+async fn read_one(
+    shared: &Arc<Shared>,
+    request: &Request,
+    id: TopicId,
+    asked: &Asked,
+    limit: usize,
+    at_least_one: bool,
+    remote: Option<Remote>,
+) -> Answered {
+    if let Some(code) = asked.unknown {
+        return Answered::failed(asked.index, code);
+    }
+    let partition = match shared.led_by_id(id, asked.index, asked.current_leader_epoch) {
+        Ok(partition) => partition,
+        Err(code) => {
+            let mut failed = Answered::failed(asked.index, code);
+            failed.leader = shared.leader_of(id, asked.index);
+            return failed;
+        }
+    };
+    if let Some(diverging) = divergence(&partition, asked) {
+        return match diverging {
+            Ok(end) => Answered { diverging: Some(end), ..state_of(&partition, request, asked) },
+            Err(code) => Answered::failed(asked.index, code),
+        };
+    }
+    let below = if request.read_committed {
+        partition.last_stable_offset()
+    } else {
+        partition.high_watermark()
+    };
+    let data = match remote {
+        Some(remote) => remote,
+        None => read::local(shared, &partition, asked.offset, limit, below, at_least_one).await,
+    };
+    match data {
+        Ok(data) => {
+            let mut answered = state_of(&partition, request, asked);
+            if request.read_committed {
+                answered.aborted = Some(data.aborted);
+            }
+            answered.records = data.chunks;
+            answered
+        }
+        Err(ReadFailure::OutOfRange) => Answered::failed(asked.index, ErrorCode::OffsetOutOfRange),
+        // A range that the store does not give in time, or cannot give now, is no data yet: the
+        // download goes on into the cache and the client asks again.
+        Err(ReadFailure::Later) => state_of(&partition, request, asked),
+        Err(ReadFailure::Storage(error)) => {
+            tracing::warn!(topic = %partition.topic, partition = partition.index, %error, "a fetch failed");
+            let code = if request.answer.version <= STORAGE_ERROR_UNKNOWN_VERSION_MAX {
+                ErrorCode::NotLeaderOrFollower
+            } else {
+                ErrorCode::KafkaStorageError
+            };
+            Answered::failed(asked.index, code)
+        }
+    }
+}
+
+/// Whether the log that the client has read so far is another than this one (KIP-595, KIP-320).
+fn divergence(
+    partition: &Partition,
+    asked: &Asked,
+) -> Option<Result<(LeaderEpoch, Offset), ErrorCode>> {
+    if asked.last_fetched_epoch == LeaderEpoch::NONE {
+        return None;
+    }
+    let known = partition.log.end_offset_for_epoch(asked.last_fetched_epoch);
+    let Some((epoch, end)) = known.filter(|_| asked.offset >= partition.start_offset()) else {
+        return Some(Err(ErrorCode::OffsetOutOfRange));
+    };
+    (epoch < asked.last_fetched_epoch || end < asked.offset).then_some(Ok((epoch, end)))
+}
+
+fn state_of(partition: &Partition, request: &Request, asked: &Asked) -> Answered {
+    Answered {
+        index: asked.index,
+        code: ErrorCode::None,
+        high_watermark: partition.high_watermark(),
+        last_stable_offset: partition.last_stable_offset(),
+        log_start_offset: partition.start_offset(),
+        aborted: request.read_committed.then(Vec::new),
+        diverging: None,
+        leader: None,
+        records: Vec::new(),
+    }
+}
+
+fn respond(shared: &Shared, request: &Request, topics: Vec<Vec<Answered>>) -> Option<Vec<Bytes>> {
+    let mut leaders = Vec::new();
+    let responses = request
+        .topics
+        .iter()
+        .zip(topics)
+        .map(|((name, id, _), partitions)| FetchableTopicResponse {
+            topic: Cow::Borrowed(name.as_str()),
+            topic_id: *id,
+            partitions: partitions
+                .into_iter()
+                .map(|one| {
+                    leaders.extend(one.leader.map(|(leader, _)| leader));
+                    partition_data(one)
+                })
+                .collect(),
+        })
+        .collect();
+    let node_endpoints = shared
+        .live_brokers(&request.listener)
+        .into_iter()
+        .filter(|broker| leaders.contains(&broker.id.0))
+        .map(|broker| NodeEndpoint {
+            node_id: broker.id.0,
+            host: Cow::Owned(broker.address.host),
+            port: i32::from(broker.address.port),
+            rack: None,
+        })
+        .collect();
+    let response = FetchResponse {
+        responses,
+        session_id: NO_SESSION,
+        node_endpoints: if request.answer.version >= 16 { node_endpoints } else { Vec::new() },
+        ..FetchResponse::default()
+    };
+    super::respond(&request.answer, &response)
+}
+
+fn partition_data<'a>(one: Answered) -> PartitionData<'a> {
+    use esker_protocol::messages::fetch_response::AbortedTransaction;
+    PartitionData {
+        partition_index: one.index,
+        error_code: one.code.code(),
+        high_watermark: one.high_watermark.0,
+        last_stable_offset: one.last_stable_offset.0,
+        log_start_offset: one.log_start_offset.0,
+        diverging_epoch: one.diverging.map_or_else(EpochEndOffset::default, |(epoch, end)| {
+            EpochEndOffset { epoch: epoch.0, end_offset: end.0 }
+        }),
+        current_leader: one.leader.map_or_else(LeaderIdAndEpoch::default, |(id, epoch)| {
+            LeaderIdAndEpoch { leader_id: id, leader_epoch: epoch }
+        }),
+        aborted_transactions: one.aborted.map(|aborted| {
+            aborted
+                .into_iter()
+                .map(|(producer_id, first_offset)| AbortedTransaction { producer_id, first_offset })
+                .collect()
+        }),
+        preferred_read_replica: -1,
+        records: Some(Blob::Chunks(one.records)),
+        ..PartitionData::default()
+    }
+}

@@ -1,0 +1,344 @@
+//! Produce: appends batches and answers when they are as safe as the client asked for.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use esker_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
+use esker_protocol::primitive::Blob;
+use esker_protocol::messages::{ProduceRequest, ProduceResponse};
+use esker_protocol::records::ProduceErrorKind;
+use esker_protocol::{ErrorCode, Offset, TopicId};
+use esker_storage::AppendError;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::Answer;
+use crate::broker::Shared;
+use crate::connection::Reply;
+use crate::environment::Work;
+use crate::partition::{Partition, ProduceFailure};
+
+/// The first version that may carry zstd batches.
+const ZSTD_VERSION_MIN: i16 = 7;
+
+/// The first version that names topics by id.
+const TOPIC_ID_VERSION_MIN: i16 = 13;
+
+struct TopicOutcome {
+    name: String,
+    id: TopicId,
+    partitions: Vec<PartitionOutcome>,
+}
+
+struct PartitionOutcome {
+    index: i32,
+    result: Result<Accepted, Refused>,
+}
+
+struct Accepted {
+    partition: Arc<Partition>,
+    base_offset: Offset,
+    end: Offset,
+    log_append_time_ms: i64,
+    log_start_offset: Offset,
+}
+
+struct Refused {
+    code: ErrorCode,
+    message: Option<String>,
+    record_errors: Vec<(i32, Option<String>)>,
+    log_start_offset: Offset,
+}
+
+impl Refused {
+    fn new(code: ErrorCode) -> Refused {
+        Refused { code, message: None, record_errors: Vec::new(), log_start_offset: Offset(-1) }
+    }
+
+    fn with_message(code: ErrorCode, message: impl ToString) -> Refused {
+        Refused { message: Some(message.to_string()), ..Refused::new(code) }
+    }
+}
+
+/// Applies the request: every batch is appended, or refused, before this returns.
+pub(crate) async fn apply(
+    shared: &Arc<Shared>,
+    answer: Answer,
+    frame: &Bytes,
+    request: ProduceRequest<'_>,
+) -> Reply {
+    let acks = request.acks;
+    let outcomes = if (-1..=1).contains(&acks) {
+        append_all(shared, answer.version, frame, &request).await
+    } else {
+        refuse_all(&request, ErrorCode::InvalidRequiredAcks)
+    };
+    if acks == 0 {
+        // There is no response to carry an error, so that an error closes the connection.
+        let failed = outcomes.iter().flat_map(|t| &t.partitions).any(|p| p.result.is_err());
+        return if failed { Reply::Close } else { Reply::Nothing };
+    }
+    if acks == 1 {
+        return super::reply(&answer, &response(&outcomes));
+    }
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    if outcomes.iter().all(|topic| topic.partitions.iter().all(is_settled)) {
+        return super::reply(&answer, &response(&outcomes));
+    }
+    Reply::Later(Box::pin(async move {
+        let outcomes = wait_for_all(outcomes, Instant::now() + timeout).await;
+        super::respond(&answer, &response(&outcomes))
+    }))
+}
+
+fn is_settled(outcome: &PartitionOutcome) -> bool {
+    match &outcome.result {
+        Ok(accepted) => accepted.partition.high_watermark() >= accepted.end,
+        Err(_) => true,
+    }
+}
+
+fn refuse_all(request: &ProduceRequest<'_>, code: ErrorCode) -> Vec<TopicOutcome> {
+    let partitions = |topic: &esker_protocol::messages::produce_request::TopicProduceData<'_>| {
+        topic
+            .partition_data
+            .iter()
+            .map(|p| PartitionOutcome { index: p.index, result: Err(Refused::new(code)) })
+            .collect()
+    };
+    request
+        .topic_data
+        .iter()
+        .map(|topic| TopicOutcome {
+            name: topic.name.to_string(),
+            id: topic.topic_id,
+            partitions: partitions(topic),
+        })
+        .collect()
+}
+
+async fn append_all(
+    shared: &Arc<Shared>,
+    version: i16,
+    frame: &Bytes,
+    request: &ProduceRequest<'_>,
+) -> Vec<TopicOutcome> {
+    let mut outcomes = Vec::with_capacity(request.topic_data.len());
+    for topic in &request.topic_data {
+        let by_id = version >= TOPIC_ID_VERSION_MIN;
+        let id = if by_id {
+            shared.topic_name(topic.topic_id).map(|_| topic.topic_id)
+        } else {
+            shared.topic_id(&topic.name)
+        };
+        let mut partitions = Vec::with_capacity(topic.partition_data.len());
+        for data in &topic.partition_data {
+            let result = match id {
+                Some(id) => {
+                    append_one(shared, version, frame, id, data.index, data.records.as_ref()).await
+                }
+                None if by_id => Err(Refused::new(ErrorCode::UnknownTopicId)),
+                None => Err(Refused::new(ErrorCode::UnknownTopicOrPartition)),
+            };
+            partitions.push(PartitionOutcome { index: data.index, result });
+        }
+        outcomes.push(TopicOutcome {
+            name: topic.name.to_string(),
+            id: topic.topic_id,
+            partitions,
+        });
+    }
+    outcomes
+}
+
+async fn append_one(
+    shared: &Arc<Shared>,
+    version: i16,
+    frame: &Bytes,
+    id: TopicId,
+    index: i32,
+    records: Option<&Blob<'_>>,
+) -> Result<Accepted, Refused> {
+    let Some(partition) = shared.partitions.get(id, index) else {
+        return Err(Refused::new(if shared.image().partition(id, index).is_some() {
+            ErrorCode::NotLeaderOrFollower
+        } else {
+            ErrorCode::UnknownTopicOrPartition
+        }));
+    };
+    let batch = match records {
+        Some(Blob::Borrowed(bytes)) if !bytes.is_empty() => frame.slice_ref(bytes),
+        _ => {
+            return Err(Refused::with_message(
+                ErrorCode::InvalidRecord,
+                "Produce requests must have exactly one record batch per partition",
+            ));
+        }
+    };
+    let batch_bytes = batch.len();
+    #[cfg(feature = "planted-bugs")]
+    if shared.config.planted_bug == Some(crate::config::PlantedBug::AckBeforeWrite)
+        && let Some(appended) =
+            crate::planted::acknowledge_before_write(shared, &partition, batch.clone())
+    {
+        return Ok(Accepted {
+            partition,
+            base_offset: appended.base_offset,
+            end: appended.end,
+            log_append_time_ms: -1,
+            log_start_offset: appended.log_start_offset,
+        });
+    }
+    let now = shared.environment.now();
+    let zstd_allowed = version >= ZSTD_VERSION_MIN;
+    let appended = {
+        let partition = Arc::clone(&partition);
+        let work = move || partition.append(batch, now, zstd_allowed);
+        shared.environment.run(Work::PageCache, work).await
+    };
+    match appended {
+        Ok(appended) => {
+            shared.metrics.produced(batch_bytes, appended.end - appended.base_offset);
+            if appended.rolled {
+                shared.tiering.wake();
+            }
+            Ok(Accepted {
+                partition,
+                base_offset: appended.base_offset,
+                end: appended.end,
+                log_append_time_ms: appended.log_append_time.map_or(-1, |time| time.0),
+                log_start_offset: appended.log_start_offset,
+            })
+        }
+        Err(failure) => {
+            shared.metrics.produce_refused();
+            Err(refusal(&partition, &failure))
+        }
+    }
+}
+
+/// Kafka's code for a failure, and whether the reply shows the real log start: it does where the
+/// log's validation refused the batch.
+fn refusal(partition: &Partition, failure: &ProduceFailure) -> Refused {
+    let log_start_offset = partition.start_offset();
+    match failure {
+        ProduceFailure::NotLeader => Refused::new(ErrorCode::NotLeaderOrFollower),
+        ProduceFailure::Invalid(error) => {
+            let (code, shows_start) = match error.kind() {
+                ProduceErrorKind::InvalidRecord => (ErrorCode::InvalidRecord, true),
+                ProduceErrorKind::MessageTooLarge => (ErrorCode::MessageTooLarge, false),
+                ProduceErrorKind::CorruptMessage => (ErrorCode::CorruptMessage, false),
+                ProduceErrorKind::InvalidTimestamp => (ErrorCode::InvalidTimestamp, true),
+                ProduceErrorKind::UnsupportedCompressionType => {
+                    (ErrorCode::UnsupportedCompressionType, false)
+                }
+                ProduceErrorKind::Undecodable => (ErrorCode::UnknownServerError, false),
+            };
+            Refused {
+                code,
+                message: Some(error.to_string()),
+                record_errors: error
+                    .record_errors()
+                    .map(|record| (record.batch_index, Some(record.message.clone())))
+                    .collect(),
+                log_start_offset: if shows_start { log_start_offset } else { Offset(-1) },
+            }
+        }
+        ProduceFailure::Append(error) => {
+            let (code, shows_start) = match error {
+                AppendError::Fenced { .. } => (ErrorCode::NotLeaderOrFollower, false),
+                AppendError::OutOfOrder { .. } => (ErrorCode::OutOfOrderSequenceNumber, true),
+                AppendError::InvalidProducerEpoch { .. } => (ErrorCode::InvalidProducerEpoch, true),
+                AppendError::InvalidTransactionState { .. } => (ErrorCode::InvalidTxnState, true),
+                AppendError::BatchLargerThanSegment { .. } => (ErrorCode::RecordListTooLarge, false),
+                // Retriable: the same batch may succeed once the tier or retention has made room.
+                AppendError::NoSpace => (ErrorCode::KafkaStorageError, false),
+                _ => (ErrorCode::KafkaStorageError, false),
+            };
+            Refused {
+                log_start_offset: if shows_start { log_start_offset } else { Offset(-1) },
+                ..Refused::with_message(code, error)
+            }
+        }
+    }
+}
+
+/// Waits until every accepted batch is below the high watermark, its partition is no longer led
+/// here, or the deadline has passed.
+async fn wait_for_all(mut outcomes: Vec<TopicOutcome>, deadline: Instant) -> Vec<TopicOutcome> {
+    for outcome in outcomes.iter_mut().flat_map(|topic| &mut topic.partitions) {
+        let Ok(accepted) = &outcome.result else { continue };
+        if let Err(code) = wait_for(accepted, deadline).await {
+            outcome.result = Err(Refused::new(code));
+        }
+    }
+    outcomes
+}
+
+async fn wait_for(accepted: &Accepted, deadline: Instant) -> Result<(), ErrorCode> {
+    let wake = Arc::new(Notify::new());
+    loop {
+        let partition = &accepted.partition;
+        // The end is exclusive: all of the batch is shown once the high watermark has reached it.
+        partition.wake_above(accepted.end + -1, Arc::downgrade(&wake));
+        if partition.high_watermark() >= accepted.end {
+            return Ok(());
+        }
+        if partition.is_offline() {
+            return Err(ErrorCode::KafkaStorageError);
+        }
+        if partition.leading().is_none() {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
+        if tokio::time::timeout_at(deadline, wake.notified()).await.is_err() {
+            return Err(ErrorCode::RequestTimedOut);
+        }
+    }
+}
+
+fn response(outcomes: &[TopicOutcome]) -> ProduceResponse<'_> {
+    ProduceResponse {
+        responses: outcomes
+            .iter()
+            .map(|topic| TopicProduceResponse {
+                name: Cow::Borrowed(&topic.name),
+                topic_id: topic.id,
+                partition_responses: topic.partitions.iter().map(partition_response).collect(),
+            })
+            .collect(),
+        ..ProduceResponse::default()
+    }
+}
+
+fn partition_response(outcome: &PartitionOutcome) -> PartitionProduceResponse<'_> {
+    let base =
+        PartitionProduceResponse { index: outcome.index, ..PartitionProduceResponse::default() };
+    match &outcome.result {
+        Ok(accepted) => PartitionProduceResponse {
+            base_offset: accepted.base_offset.0,
+            log_append_time_ms: accepted.log_append_time_ms,
+            log_start_offset: accepted.log_start_offset.0,
+            ..base
+        },
+        Err(refused) => PartitionProduceResponse {
+            error_code: refused.code.code(),
+            base_offset: -1,
+            log_append_time_ms: -1,
+            log_start_offset: refused.log_start_offset.0,
+            error_message: refused.message.as_deref().map(Cow::Borrowed),
+            record_errors: refused
+                .record_errors
+                .iter()
+                .map(|(index, message)| BatchIndexAndErrorMessage {
+                    batch_index: *index,
+                    batch_index_error_message: message.as_deref().map(Cow::Borrowed),
+                })
+                .collect(),
+            ..base
+        },
+    }
+}

@@ -1,0 +1,153 @@
+//! The broker's metrics. Each has its line in `docs/metrics.md`; a test keeps the two in step.
+
+use esker_protocol::api::ApiKey;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Counters and gauges of one broker.
+pub struct Metrics {
+    requests: IntCounterVec,
+    bad_requests: IntCounter,
+    connections: IntGauge,
+    connections_refused: IntCounter,
+    produce_bytes: IntCounter,
+    produce_records: IntCounter,
+    produce_refused: IntCounter,
+    fetch_bytes: IntCounter,
+    commit_rounds: IntCounter,
+    partitions: IntGauge,
+    partitions_offline: IntGauge,
+    directories_failed: IntGauge,
+    durability_relaxed: IntGauge,
+    tier_upload_bytes: IntCounter,
+    tier_uploads: IntCounter,
+    tier_upload_failures: IntCounter,
+    tier_read_bytes: IntCounter,
+    tier_deleted_objects: IntCounter,
+    local_deleted_bytes: IntCounter,
+}
+
+impl Metrics {
+    /// Registers all of them.
+    ///
+    /// # Errors
+    /// The registry has one of these names already: two brokers share it.
+    pub fn register(registry: &Registry) -> Result<Metrics, prometheus::Error> {
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let counter = IntCounter::new(format!("esker_{name}"), help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(format!("esker_{name}"), help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let requests =
+            IntCounterVec::new(Opts::new("esker_requests_total", "Requests applied."), &["api"])?;
+        registry.register(Box::new(requests.clone()))?;
+        Ok(Metrics {
+            requests,
+            bad_requests: counter("bad_requests_total", "Requests that could not be read.")?,
+            connections: gauge("connections", "Open client connections.")?,
+            connections_refused: counter(
+                "connections_refused_total",
+                "Connections closed at once because max.connections was reached.",
+            )?,
+            produce_bytes: counter("produce_bytes_total", "Bytes of accepted batches.")?,
+            produce_records: counter("produce_records_total", "Records of accepted batches.")?,
+            produce_refused: counter("produce_refused_total", "Batches refused.")?,
+            fetch_bytes: counter("fetch_bytes_total", "Bytes of batches sent to consumers.")?,
+            commit_rounds: counter("commit_rounds_total", "Group commit rounds that synced.")?,
+            partitions: gauge("partitions", "Partitions that this broker hosts.")?,
+            partitions_offline: gauge(
+                "partitions_offline",
+                "Hosted partitions that cannot be served: damaged, or their directory has failed.",
+            )?,
+            directories_failed: gauge("log_directories_failed", "Log directories that failed.")?,
+            durability_relaxed: gauge(
+                "log_durability_relaxed",
+                "1 where acknowledged records may be lost in a crash of the machine.",
+            )?,
+            tier_upload_bytes: counter("tier_upload_bytes_total", "Bytes of objects uploaded.")?,
+            tier_uploads: counter("tier_uploads_total", "Uploads that were committed.")?,
+            tier_upload_failures: counter("tier_upload_failures_total", "Uploads that failed.")?,
+            tier_read_bytes: counter("tier_read_bytes_total", "Bytes served from the tier.")?,
+            tier_deleted_objects: counter("tier_deleted_objects_total", "Objects deleted.")?,
+            local_deleted_bytes: counter(
+                "local_deleted_bytes_total",
+                "Bytes of local segments deleted by retention.",
+            )?,
+        })
+    }
+
+    pub(crate) fn request(&self, api: ApiKey) {
+        self.requests.with_label_values(&[api.name()]).inc();
+    }
+
+    pub(crate) fn bad_request(&self) {
+        self.bad_requests.inc();
+    }
+
+    pub(crate) fn connection_opened(&self) {
+        self.connections.inc();
+    }
+
+    pub(crate) fn connection_closed(&self) {
+        self.connections.dec();
+    }
+
+    pub(crate) fn connection_refused(&self) {
+        self.connections_refused.inc();
+    }
+
+    pub(crate) fn produced(&self, bytes: usize, records: i64) {
+        self.produce_bytes.inc_by(bytes as u64);
+        self.produce_records.inc_by(u64::try_from(records).unwrap_or(0));
+    }
+
+    pub(crate) fn produce_refused(&self) {
+        self.produce_refused.inc();
+    }
+
+    pub(crate) fn fetched(&self, bytes: usize) {
+        self.fetch_bytes.inc_by(bytes as u64);
+    }
+
+    pub(crate) fn committed(&self) {
+        self.commit_rounds.inc();
+    }
+
+    pub(crate) fn set_partitions(&self, hosted: usize, offline: usize) {
+        self.partitions.set(i64::try_from(hosted).unwrap_or(i64::MAX));
+        self.partitions_offline.set(i64::try_from(offline).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn directory_failed(&self) {
+        self.directories_failed.inc();
+    }
+
+    pub(crate) fn set_relaxed(&self, relaxed: bool) {
+        self.durability_relaxed.set(i64::from(relaxed));
+    }
+
+    pub(crate) fn uploaded(&self, bytes: u64) {
+        self.tier_uploads.inc();
+        self.tier_upload_bytes.inc_by(bytes);
+    }
+
+    pub(crate) fn upload_failed(&self) {
+        self.tier_upload_failures.inc();
+    }
+
+    pub(crate) fn read_from_tier(&self, bytes: usize) {
+        self.tier_read_bytes.inc_by(bytes as u64);
+    }
+
+    pub(crate) fn deleted_objects(&self, count: usize) {
+        self.tier_deleted_objects.inc_by(count as u64);
+    }
+
+    pub(crate) fn deleted_locally(&self, bytes: u64) {
+        self.local_deleted_bytes.inc_by(bytes);
+    }
+}

@@ -1,0 +1,242 @@
+//! One partition that this broker hosts: its log, its leadership, and its place in the tier.
+//!
+//! Here, and only here, the local log (`storage`), the object store (`tier`) and the authority
+//! (`metadata`) meet.
+//!
+//! Invariants
+//! - A partition appends and answers as leader only between [`Partition::lead`] and
+//!   [`Partition::resign`], under the epoch that a committed transaction gave it (P4).
+//! - Nothing above the high watermark is shown to consumers or acknowledged with `acks=all` (P5).
+
+pub mod high_watermark;
+pub mod read;
+pub mod tiering;
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+
+use bytes::Bytes;
+use esker_protocol::records::{self, Caps, ProduceError, ProduceRules, TimestampType, Validation};
+use esker_protocol::{LeaderEpoch, Offset, Timestamp, TopicId};
+use esker_storage::{AppendError, Appended, ChangeError, Log, LogDirectory};
+use tokio::sync::Notify;
+
+use crate::commit::Dirty;
+use crate::config::topic::TopicConfig;
+use high_watermark::Waiters;
+use tiering::TierState;
+
+/// A hosted partition.
+pub struct Partition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The topic's id.
+    pub topic_id: TopicId,
+    /// The partition's number.
+    pub index: i32,
+    /// The local log.
+    pub log: Arc<Log>,
+    /// The log directory that it lies in.
+    pub directory: Arc<LogDirectory>,
+    /// What the tier holds of it; see [`tiering`].
+    pub tier: TierState,
+    config: RwLock<Arc<TopicConfig>>,
+    /// The epoch under which this broker leads, or `None`.
+    leading: RwLock<Option<LeaderEpoch>>,
+    high_watermark: AtomicI64,
+    waiters: Waiters,
+    dirty: Dirty,
+    /// Set where the log cannot be trusted, see [`Partition::take_offline`].
+    offline: AtomicBool,
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) unwritten: crate::planted::Unwritten,
+    /// Guards that the high watermark and its waiters move together.
+    publishing: Mutex<()>,
+}
+
+/// Why a produce to one partition was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ProduceFailure {
+    /// This broker does not lead the partition.
+    #[error("this broker does not lead the partition")]
+    NotLeader,
+    /// The batch itself is bad.
+    #[error(transparent)]
+    Invalid(#[from] ProduceError),
+    /// The log refused it.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+impl Partition {
+    /// A partition that leads nothing yet.
+    #[must_use]
+    pub fn new(
+        topic: Arc<str>,
+        topic_id: TopicId,
+        index: i32,
+        log: Arc<Log>,
+        config: Arc<TopicConfig>,
+        (directory, dirty): (Arc<LogDirectory>, Dirty),
+    ) -> Partition {
+        let high_watermark = AtomicI64::new(log.local_start_offset().0);
+        Partition {
+            topic,
+            topic_id,
+            index,
+            log,
+            directory,
+            tier: TierState::default(),
+            config: RwLock::new(config),
+            leading: RwLock::new(None),
+            high_watermark,
+            waiters: Waiters::default(),
+            dirty,
+            offline: AtomicBool::new(false),
+            #[cfg(feature = "planted-bugs")]
+            unwritten: crate::planted::Unwritten::default(),
+            publishing: Mutex::new(()),
+        }
+    }
+
+    /// The topic's settings.
+    #[must_use]
+    pub fn config(&self) -> Arc<TopicConfig> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts changed settings in force.
+    pub fn set_config(&self, config: Arc<TopicConfig>) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// The epoch under which this broker leads the partition, if it does.
+    #[must_use]
+    pub fn leading(&self) -> Option<LeaderEpoch> {
+        *self.leading.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts to lead under an epoch that a committed transaction has given to this process.
+    ///
+    /// # Errors
+    /// The log cannot note the epoch.
+    pub fn lead(&self, epoch: LeaderEpoch) -> Result<(), ChangeError> {
+        self.log.begin_epoch(epoch)?;
+        *self.leading.write().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
+        self.dirty.mark();
+        self.publish();
+        Ok(())
+    }
+
+    /// Stops leading; whoever waits is told.
+    pub fn resign(&self) {
+        *self.leading.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.waiters.wake_all();
+    }
+
+    /// Takes the partition out of service until the process ends: its log is not what was
+    /// acknowledged, or cannot be known to be.
+    pub fn take_offline(&self) {
+        self.offline.store(true, Ordering::Release);
+        self.resign();
+    }
+
+    /// Whether the partition cannot be served.
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        self.offline.load(Ordering::Acquire) || self.log.is_offline()
+    }
+
+    /// The end of what consumers may see.
+    #[must_use]
+    pub fn high_watermark(&self) -> Offset {
+        Offset(self.high_watermark.load(Ordering::Acquire))
+    }
+
+    /// The end of what `read_committed` consumers may see.
+    #[must_use]
+    pub fn last_stable_offset(&self) -> Offset {
+        self.log.last_stable_offset(self.high_watermark())
+    }
+
+    /// The first offset that exists, in whatever tier.
+    #[must_use]
+    pub fn start_offset(&self) -> Offset {
+        self.tier.log_start().unwrap_or(Offset::ZERO).max(self.log.start_offset())
+    }
+
+    /// Moves the high watermark to what has become durable and wakes those who wait.
+    pub fn publish(&self) {
+        let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.leading().is_none() {
+            return;
+        }
+        let current = self.high_watermark();
+        // This broker is the only replica: the maximal ISR is itself.
+        let next = high_watermark::advance(current, [self.log.durable_end()], 1, 1);
+        if next > current {
+            self.high_watermark.store(next.0, Ordering::Release);
+            self.waiters.wake(next);
+        }
+    }
+
+    /// Sets the high watermark of a log that starts anew at `offset` (P8).
+    pub fn restart_at(&self, offset: Offset) {
+        let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.high_watermark.store(offset.0, Ordering::Release);
+    }
+
+    /// Wakes `wake` when the high watermark passes `above`, or something else changes. The caller
+    /// looks again after registering.
+    pub fn wake_above(&self, above: Offset, wake: Weak<Notify>) {
+        self.waiters.register(above, wake);
+    }
+
+    /// Tells whoever waits to look again.
+    pub fn wake_all(&self) {
+        self.waiters.wake_all();
+    }
+
+    /// Validates one produced batch and appends it. Blocks for as long as the page cache takes.
+    ///
+    /// # Errors
+    /// The batch is refused; nothing was written.
+    pub fn append(
+        &self,
+        batch: Bytes,
+        now: Timestamp,
+        zstd_allowed: bool,
+    ) -> Result<Appended, ProduceFailure> {
+        let config = self.config();
+        // Held over the append: a resignation waits for it, and no append follows one.
+        let leading = self.leading.read().unwrap_or_else(PoisonError::into_inner);
+        let epoch = leading.ok_or(ProduceFailure::NotLeader)?;
+        let rules = ProduceRules {
+            message_bytes_max: config.message_bytes_max,
+            timestamp_type: if config.log_append_time {
+                TimestampType::LogAppendTime
+            } else {
+                TimestampType::CreateTime
+            },
+            before_ms_max: config.timestamp_before_ms_max,
+            after_ms_max: config.timestamp_after_ms_max,
+            now,
+            compacted: config.compact,
+            validation: if config.validate_fully { Validation::Full } else { Validation::Default },
+            zstd_allowed,
+            caps: Caps::DEFAULT,
+        };
+        let batch = records::validate(batch, &rules)?;
+        if batch.header.attributes.is_transactional() {
+            // Transactions are not served: no producer can have opened one (see InitProducerId).
+            let producer = batch.header.producer_id;
+            return Err(AppendError::InvalidTransactionState { producer }.into());
+        }
+        let appended = self.log.append_as_leader(&batch, epoch, now, config.log_append_time)?;
+        drop(leading);
+        self.dirty.mark();
+        // In relaxed mode what is written counts as durable at once.
+        self.publish();
+        Ok(appended)
+    }
+}

@@ -1,0 +1,652 @@
+//! Where a partition's local log meets its tier: claim, offload, retention, and a log that is
+//! shorter than its tier (P7, P8).
+//!
+//!   put object -> verify -> put manifest -> commit the pointer -> only then local copies may go
+//!
+//! Invariants
+//! - The pointer in memory is one that was committed; it only moves by a transaction of this
+//!   broker, or by reading the key linearisably.
+//! - Nothing is committed and no object deleted before this leader epoch has claimed the key.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use esker_metadata::values::{PartitionValue, TierValue, Unknown, Value, ValueError};
+use esker_metadata::{Entry, Revision, StoreError, Transaction};
+use esker_protocol::{LeaderEpoch, Offset, Timestamp};
+use esker_storage::{ChangeError, ProducedRange, ProducerSnapshot, SegmentInfo, retention as local};
+use esker_tier::collect::{self, CollectError};
+use esker_tier::manifest::Head;
+use esker_tier::plan::{SealedSegment, plan_offload};
+use esker_tier::pointer::{self, BatchBefore, Fenced, LogFacts, Pointer};
+use esker_tier::read::ReadError as TierReadError;
+use esker_tier::source::{AbortedTransaction, ProducerEntry, SegmentSource};
+use esker_tier::upload::UploadError;
+use tracing::{info, warn};
+
+use super::Partition;
+use crate::authority::{Commit, commit};
+use crate::broker::Shared;
+use crate::environment::Work;
+use crate::retention::limits;
+
+/// What is known of a partition's tier.
+#[derive(Debug, Default)]
+pub struct TierState {
+    known: Mutex<Option<Known>>,
+    /// When each sealed segment was first seen sealed: what waits for its successors waits from
+    /// then on. A restart starts the waiting anew.
+    sealed_at: Mutex<BTreeMap<Offset, Timestamp>>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    pointer: Pointer,
+    unknown: Unknown,
+    revision: Revision,
+    head: Option<Arc<Head>>,
+}
+
+impl TierState {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> Option<Known> {
+        self.lock().clone()
+    }
+
+    /// The sealed ones of these segments.
+    fn sealed(&self, segments: &[SegmentInfo], now: Timestamp) -> Vec<SealedSegment> {
+        let mut sealed_at = self.sealed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let tier_end = self.end().map_or(Offset::ZERO, |(end, _)| end);
+        sealed_at.retain(|base, _| *base >= tier_end);
+        segments
+            .iter()
+            .filter(|segment| segment.sealed && segment.end > tier_end)
+            .map(|segment| SealedSegment {
+                base: segment.base,
+                end: segment.end,
+                bytes: segment.bytes,
+                sealed_at: *sealed_at.entry(segment.base).or_insert(now),
+            })
+            .collect()
+    }
+
+    fn set(&self, known: Option<Known>) {
+        *self.lock() = known;
+    }
+
+    /// The pointer that was committed last.
+    #[must_use]
+    pub fn pointer(&self) -> Option<Pointer> {
+        self.lock().as_ref().map(|known| known.pointer.clone())
+    }
+
+    /// Log start, where the partition has a tier.
+    #[must_use]
+    pub fn log_start(&self) -> Option<Offset> {
+        self.lock().as_ref().map(|known| known.pointer.log_start)
+    }
+
+    /// Tier end and the epoch of the last tiered batch.
+    #[must_use]
+    pub fn end(&self) -> Option<(Offset, LeaderEpoch)> {
+        self.lock().as_ref().map(|known| (known.pointer.tier_end, known.pointer.tier_end_epoch))
+    }
+}
+
+/// Why the tier could not be worked on. All but a fence are tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum TierError {
+    /// The metadata store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A value that cannot be read.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// Another leader has claimed the tier.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
+    /// The local log.
+    #[error(transparent)]
+    Log(#[from] ChangeError),
+    /// The local log cannot be read.
+    #[error(transparent)]
+    LogRead(#[from] esker_storage::ReadError),
+    /// The upload.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// A read of objects.
+    #[error(transparent)]
+    Read(#[from] TierReadError),
+    /// The collection.
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+    /// The objects are newer than the key (P2).
+    #[error("the metadata store was rewound: {0}")]
+    RewoundStore(#[from] collect::Rewound),
+    /// The key, or the one that fences it, has moved meanwhile.
+    #[error("the metadata has changed meanwhile")]
+    Moved,
+    /// The log begins above the tier's end: the metadata store was rewound (P2).
+    #[error(
+        "the local log begins at {local_start}, above the tier's end {tier_end}: the metadata store was rewound; recover it before this partition is led again"
+    )]
+    Rewound {
+        /// Where the local log begins.
+        local_start: Offset,
+        /// Where the tier ends.
+        tier_end: Offset,
+    },
+}
+
+fn from_value(value: TierValue) -> (Pointer, Unknown) {
+    let pointer = Pointer {
+        claimed_epoch: value.claimed_epoch,
+        manifest: value.manifest,
+        checksum: value.checksum,
+        version: value.version,
+        tier_end: value.tier_end,
+        tier_end_epoch: value.tier_end_epoch,
+        log_start: value.log_start,
+        local_floor: value.local_floor,
+    };
+    (pointer, value.unknown)
+}
+
+fn to_value(pointer: &Pointer, unknown: &Unknown) -> TierValue {
+    TierValue {
+        claimed_epoch: pointer.claimed_epoch,
+        manifest: pointer.manifest.clone(),
+        checksum: pointer.checksum,
+        version: pointer.version,
+        tier_end: pointer.tier_end,
+        tier_end_epoch: pointer.tier_end_epoch,
+        log_start: pointer.log_start,
+        local_floor: pointer.local_floor,
+        unknown: unknown.clone(),
+    }
+}
+
+fn key(shared: &Shared, partition: &Partition) -> String {
+    shared.keys.tier(partition.topic_id, partition.index)
+}
+
+/// Reads the pointer linearisably.
+///
+/// # Errors
+/// The store or its value cannot be read.
+pub async fn refresh(shared: &Shared, partition: &Partition) -> Result<(), TierError> {
+    let key = key(shared, partition);
+    let (entry, _) = shared.environment.metadata.get(&key).await?;
+    let known = match entry {
+        Some(Entry { value, mod_revision, .. }) => {
+            let (pointer, unknown) = from_value(TierValue::decode(&key, &value)?);
+            Some(Known { pointer, unknown, revision: mod_revision, head: None })
+        }
+        None => None,
+    };
+    partition.tier.set(known);
+    Ok(())
+}
+
+/// What a new leader does about the tier before its first append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Agreement {
+    /// The local log has what the tier ends with.
+    Agrees,
+    /// It is shorter, or another: it starts anew at this offset (P8).
+    RestartsAt(Offset),
+    /// It begins above the tier's end.
+    Rewound,
+}
+
+/// What P8 asks of the local log.
+#[derive(Debug, Clone, Copy)]
+struct LocalFacts {
+    start: Offset,
+    end: Offset,
+    /// The epoch of the batch just below the tier's end, if the log has one there.
+    epoch_at_tier_end: Option<LeaderEpoch>,
+}
+
+fn agreement(pointer: &Pointer, log: LocalFacts) -> Agreement {
+    let restart = pointer.restart_offset();
+    if log.start > restart {
+        return Agreement::Rewound;
+    }
+    if log.end < restart {
+        return Agreement::RestartsAt(restart);
+    }
+    // A log that starts exactly there was cut there, which was checked; below 0 there is nothing.
+    if pointer.tier_end == Offset::ZERO || log.start >= pointer.tier_end {
+        return Agreement::Agrees;
+    }
+    if log.epoch_at_tier_end == Some(pointer.tier_end_epoch) {
+        Agreement::Agrees
+    } else {
+        Agreement::RestartsAt(restart)
+    }
+}
+
+/// Checks a log against its tier before it is led, and starts it anew where P8 asks for it.
+///
+/// # Errors
+/// The store or the objects cannot be read, or the store was rewound.
+pub async fn prepare(
+    shared: &Arc<Shared>,
+    partition: &Arc<Partition>,
+    epoch: LeaderEpoch,
+) -> Result<(), TierError> {
+    refresh(shared, partition).await?;
+    let Some(pointer) = partition.tier.pointer() else { return Ok(()) };
+    let log = &partition.log;
+    let facts = LocalFacts {
+        start: log.local_start_offset(),
+        end: log.written_end(),
+        epoch_at_tier_end: log.epoch_at(pointer.tier_end + -1),
+    };
+    match agreement(&pointer, facts) {
+        Agreement::Agrees => Ok(()),
+        Agreement::Rewound => Err(TierError::Rewound {
+            local_start: facts.start,
+            tier_end: pointer.tier_end,
+        }),
+        Agreement::RestartsAt(at) => restart(shared, partition, epoch, &pointer, at).await,
+    }
+}
+
+async fn restart(
+    shared: &Arc<Shared>,
+    partition: &Arc<Partition>,
+    epoch: LeaderEpoch,
+    pointer: &Pointer,
+    at: Offset,
+) -> Result<(), TierError> {
+    warn!(
+        topic = %partition.topic,
+        partition = partition.index,
+        local_end = %partition.log.written_end(),
+        restart = %at,
+        "the local log is shorter than the tier and starts anew"
+    );
+    if at > pointer.tier_end {
+        put(shared, partition, pointer::restart_at(pointer, at, epoch)?, Fence::Partition(epoch))
+            .await?;
+    }
+    let (epochs, producers) = match shared.tiering.reader() {
+        Some(reader) if pointer.manifest.is_some() => {
+            let identity = shared.tiering.identity(partition);
+            let state = reader.end_state(&identity, pointer).await?;
+            // State that is not as of the restart is no state (P8).
+            let producers = if pointer.tier_end == at { state.producers } else { Vec::new() };
+            (state.epochs, producers)
+        }
+        _ => (Vec::new(), Vec::new()),
+    };
+    let log = Arc::clone(&partition.log);
+    let producers = ProducerSnapshot { entries: producers.iter().map(stored_producer).collect() };
+    let now = shared.environment.now();
+    let restarted = shared
+        .environment
+        .run(Work::Blocking, move || log.restart_at(at, epochs, &producers, now));
+    restarted.await?;
+    partition.restart_at(at);
+    Ok(())
+}
+
+/// The log's form of a producer's state in an object.
+fn stored_producer(entry: &ProducerEntry) -> esker_storage::ProducerEntry {
+    let last = ProducedRange {
+        last_sequence: entry.last_sequence,
+        last_offset: entry.last_offset,
+        offset_delta: entry.offset_delta,
+        timestamp: entry.timestamp,
+    };
+    esker_storage::ProducerEntry {
+        producer_id: entry.producer_id,
+        epoch: entry.producer_epoch,
+        coordinator_epoch: entry.coordinator_epoch,
+        transaction_start: (entry.current_txn_first_offset >= Offset::ZERO)
+            .then_some(entry.current_txn_first_offset),
+        timestamp: entry.timestamp,
+        // After a marker a producer has no batch: Kafka writes -1 then.
+        batches: if entry.last_sequence >= 0 { vec![last] } else { Vec::new() },
+    }
+}
+
+/// A producer's state as an object holds it: Kafka's form, with the last batch only.
+fn tiered_producer(entry: &esker_storage::ProducerEntry) -> ProducerEntry {
+    let last = entry.batches.last();
+    ProducerEntry {
+        producer_id: entry.producer_id,
+        producer_epoch: entry.epoch,
+        last_sequence: last.map_or(-1, |last| last.last_sequence),
+        last_offset: last.map_or(Offset(-1), |last| last.last_offset),
+        offset_delta: last.map_or(0, |last| last.offset_delta),
+        timestamp: entry.timestamp,
+        coordinator_epoch: entry.coordinator_epoch,
+        current_txn_first_offset: entry.transaction_start.unwrap_or(Offset(-1)),
+    }
+}
+
+/// What a transaction on the tier key compares beside the key itself.
+enum Fence {
+    /// The tier key is claimed by this leader: nothing more.
+    Claimed,
+    /// The partition key, in which this broker reads itself as the leader of this epoch.
+    Partition(LeaderEpoch),
+    /// The topic key at this revision: the log start was computed from its settings.
+    Topic(Revision),
+}
+
+/// Commits a pointer and takes it for the known one.
+async fn put(
+    shared: &Shared,
+    partition: &Partition,
+    next: Pointer,
+    fence: Fence,
+) -> Result<(), TierError> {
+    let key = key(shared, partition);
+    let known = partition.tier.known();
+    let unknown = known.as_ref().map(|known| known.unknown.clone()).unwrap_or_default();
+    let mut transaction = match &known {
+        Some(known) => Transaction::new().expect_revision(&key, known.revision),
+        None => Transaction::new().expect_absent(&key),
+    };
+    match fence {
+        Fence::Claimed => {}
+        Fence::Partition(epoch) => {
+            let fence = shared.keys.partition(partition.topic_id, partition.index);
+            let (entry, _) = shared.environment.metadata.get(&fence).await?;
+            let entry = entry.ok_or(TierError::Moved)?;
+            let value = PartitionValue::decode(&fence, &entry.value)?;
+            if value.leader != Some(shared.config.node_id) || value.leader_epoch != epoch {
+                return Err(TierError::Moved);
+            }
+            transaction = transaction.expect_revision(&fence, entry.mod_revision);
+        }
+        Fence::Topic(revision) => {
+            transaction =
+                transaction.expect_revision(shared.keys.topic(&partition.topic), revision);
+        }
+    }
+    let transaction = transaction.put(&key, to_value(&next, &unknown).encode());
+    match commit(shared.environment.metadata.as_ref(), transaction).await? {
+        Commit::Done(revision) => {
+            let head = known.and_then(|known| known.head);
+            partition.tier.set(Some(Known { pointer: next, unknown, revision, head }));
+            Ok(())
+        }
+        Commit::Refused | Commit::Moved => {
+            refresh(shared, partition).await?;
+            // After a lost answer the value that is there may be the one that was sent.
+            if partition.tier.pointer().as_ref() == Some(&next) {
+                return Ok(());
+            }
+            Err(TierError::Moved)
+        }
+    }
+}
+
+/// Claims the tier for this leader epoch, unless that has happened.
+async fn claim(
+    shared: &Shared,
+    partition: &Partition,
+    epoch: LeaderEpoch,
+) -> Result<Pointer, TierError> {
+    if let Some(pointer) = partition.tier.pointer().filter(|p| p.claimed_epoch == epoch) {
+        return Ok(pointer);
+    }
+    let log = &partition.log;
+    let start = log.start_offset();
+    let before = |offset: Offset| log.epoch_at(offset + -1).unwrap_or(LeaderEpoch::NONE);
+    let facts = LogFacts {
+        log_start: start,
+        log_start_batch: batch_base(partition, start)?
+            .map(|base| BatchBefore { base, epoch_before: before(base) }),
+        epoch_before: before(start),
+    };
+    let claimed = pointer::claim(partition.tier.pointer().as_ref(), &facts, epoch)?;
+    put(shared, partition, claimed.clone(), Fence::Partition(epoch)).await?;
+    Ok(claimed)
+}
+
+/// The base of the local batch that holds this offset, if one does.
+fn batch_base(partition: &Partition, offset: Offset) -> Result<Option<Offset>, ChangeError> {
+    let log = &partition.log;
+    if offset < log.local_start_offset() || offset >= log.written_end() {
+        return Ok(None);
+    }
+    Ok(Some(log.read(offset, 1, log.written_end(), true)?.start))
+}
+
+/// Offloads what is due. Returns whether anything was.
+///
+/// # Errors
+/// The store, the objects or the log failed; nothing is visible of it, and it can be tried again.
+pub async fn offload(
+    shared: &Arc<Shared>,
+    partition: &Arc<Partition>,
+    near_reserve: bool,
+) -> Result<bool, TierError> {
+    let Some(uploader) = shared.tiering.uploader() else { return Ok(false) };
+    let Some(epoch) = partition.leading() else { return Ok(false) };
+    if partition.config().remote_copy_disabled {
+        return Ok(false);
+    }
+    let now = shared.environment.now();
+    let segments = partition.tier.sealed(&partition.log.segments(), now);
+    let committable = partition.last_stable_offset();
+    if segments.first().is_none_or(|segment| segment.end > committable) {
+        return Ok(false);
+    }
+    let config = shared.tiering.offload_config();
+    // Planned against the unclaimed pointer first: an idle partition costs no claim.
+    let unclaimed = match partition.tier.pointer() {
+        Some(pointer) => pointer,
+        None => claim(shared, partition, epoch).await?,
+    };
+    let plan = plan_offload(&segments, &unclaimed, committable, config, now, near_reserve);
+    if plan.is_none() {
+        return Ok(false);
+    }
+    let pointer = claim(shared, partition, epoch).await?;
+    let Some(plan) = plan_offload(&segments, &pointer, committable, config, now, near_reserve)
+    else {
+        return Ok(false);
+    };
+    let bases: Vec<Offset> = plan.segments().map(|segment| segment.base).collect();
+    let log = Arc::clone(&partition.log);
+    let sources = shared
+        .environment
+        .run(Work::Blocking, move || {
+            bases.iter().map(|base| source(&log, *base)).collect::<Result<Vec<_>, TierError>>()
+        })
+        .await?;
+    let identity = shared.tiering.identity(partition);
+    let head = partition.tier.known().and_then(|known| known.head);
+    let done = uploader
+        .upload(&identity, epoch, sources, &pointer, head.as_deref(), now)
+        .await?;
+    let committed = commit_upload(shared, partition, &done).await;
+    match &committed {
+        Ok(()) => uploader.committed(&done),
+        // Whether the pointer names these objects is decided by what the key says now.
+        Err(_) => uploader.abandoned(&done),
+    }
+    committed?;
+    shared.metrics.uploaded(done.object_bytes);
+    info!(
+        topic = %partition.topic,
+        partition = partition.index,
+        tier_end = %done.pointer.tier_end,
+        objects = done.objects.len(),
+        segment_bytes = done.segment_bytes,
+        object_bytes = done.object_bytes,
+        "segments uploaded"
+    );
+    apply_local_retention(shared, partition, near_reserve).await;
+    Ok(true)
+}
+
+/// Commits an upload; a log start that moved meanwhile is kept.
+async fn commit_upload(
+    shared: &Shared,
+    partition: &Partition,
+    done: &esker_tier::upload::Commit,
+) -> Result<(), TierError> {
+    const TRIES_MAX: usize = 3;
+    for _ in 0..TRIES_MAX {
+        let current = partition.tier.pointer().ok_or(TierError::Moved)?;
+        let next = done.rebase(&current).ok_or(TierError::Moved)?;
+        match put(shared, partition, next, Fence::Claimed).await {
+            Ok(()) => {
+                let mut known = partition.tier.lock();
+                if let Some(known) = known.as_mut() {
+                    known.head = Some(Arc::clone(&done.head));
+                }
+                return Ok(());
+            }
+            Err(TierError::Moved) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(TierError::Moved)
+}
+
+/// An offset as indexes hold it; a segment's offsets are within 32 bits of its base.
+fn relative(offset: Offset, base: Offset) -> i32 {
+    i32::try_from(offset - base).unwrap_or(i32::MAX)
+}
+
+fn source(log: &esker_storage::Log, base: Offset) -> Result<SegmentSource, TierError> {
+    let export = log.export(base)?.ok_or(TierError::Moved)?;
+    let export = Arc::new(export);
+    let reading = Arc::clone(&export);
+    Ok(SegmentSource {
+        base: export.base,
+        end: export.end,
+        bytes: export.bytes,
+        max_timestamp: export.max_timestamp,
+        read: Arc::new(move |position, length| reading.read_at(position, length)),
+        offset_index: export
+            .offset_index
+            .iter()
+            .map(|(offset, position)| (relative(*offset, export.base), *position as i32))
+            .collect(),
+        time_index: export
+            .time_index
+            .iter()
+            .map(|(timestamp, offset)| (timestamp.0, relative(*offset, export.base)))
+            .collect(),
+        aborted: export
+            .aborted
+            .iter()
+            .map(|aborted| AbortedTransaction {
+                first_offset: aborted.first_offset,
+                producer_id: aborted.producer_id,
+                last_offset: aborted.last_offset,
+                last_stable_offset: aborted.last_stable_offset,
+            })
+            .collect(),
+        epochs: export.epochs.clone(),
+        producer_snapshot: export.producers.entries.iter().map(tiered_producer).collect(),
+        // No transaction can be open: none is served.
+        open_transactions: Vec::new(),
+    })
+}
+
+/// Drops local copies that the tier has: those that local retention has passed, or, near the
+/// reserve, all of them, oldest first.
+pub async fn apply_local_retention(
+    shared: &Arc<Shared>,
+    partition: &Arc<Partition>,
+    near_reserve: bool,
+) {
+    let Some(pointer) = partition.tier.pointer() else { return };
+    let config = partition.config();
+    let limits = limits(config.local_retention_ms, config.local_retention_bytes);
+    let segments = partition.log.segments();
+    let floor = if near_reserve {
+        Some(pointer.local_floor)
+    } else {
+        local::local_start(&segments, limits, shared.environment.now(), pointer.local_floor)
+    };
+    let Some(floor) = floor.filter(|floor| *floor > partition.log.local_start_offset()) else {
+        return;
+    };
+    // P7: below the floor a replica deletes only while its log agrees with the tier.
+    if partition.log.epoch_at(pointer.tier_end + -1) != Some(pointer.tier_end_epoch) {
+        return;
+    }
+    let log = Arc::clone(&partition.log);
+    let deleted = shared.environment.run(Work::Blocking, move || log.delete_local_below(floor));
+    match deleted.await {
+        Ok(segments) => {
+            shared.metrics.deleted_locally(segments.iter().map(|segment| segment.bytes).sum());
+        }
+        Err(error) => {
+            warn!(topic = %partition.topic, partition = partition.index, %error, "local copies stay");
+        }
+    }
+}
+
+/// Moves log start past what retention has expired in either tier, then drops local copies. What
+/// the log start has passed is collected later.
+pub async fn apply_retention(shared: &Arc<Shared>, partition: &Arc<Partition>) {
+    if let Err(error) = advance_log_start(shared, partition).await {
+        warn!(topic = %partition.topic, partition = partition.index, %error, "retention failed");
+    }
+    apply_local_retention(shared, partition, false).await;
+}
+
+async fn advance_log_start(
+    shared: &Arc<Shared>,
+    partition: &Arc<Partition>,
+) -> Result<(), TierError> {
+    let Some(epoch) = partition.leading() else { return Ok(()) };
+    let image = shared.image();
+    let Some(topic) = image.topic(&partition.topic) else { return Ok(()) };
+    if topic.value.topic_id != partition.topic_id {
+        return Ok(());
+    }
+    let config = crate::config::topic::TopicConfig::new(
+        &topic.value.configs,
+        &shared.config.properties,
+    );
+    if config.retention_ms < 0 && config.retention_bytes < 0 {
+        return Ok(());
+    }
+    let Some(pointer) = partition.tier.pointer() else {
+        // Nothing is tiered yet: a claim makes the key that log start lives in.
+        let oldest = partition.log.segments().first().cloned();
+        if oldest.is_some_and(|segment| segment.sealed) {
+            claim(shared, partition, epoch).await?;
+        }
+        return Ok(());
+    };
+    let start = shared
+        .tiering
+        .log_start_after_retention(shared, partition, &pointer, &config)
+        .await?;
+    if start <= pointer.log_start {
+        return Ok(());
+    }
+    let pointer = claim(shared, partition, epoch).await?;
+    let before = |offset: Offset| {
+        partition.log.epoch_at(offset + -1).unwrap_or(pointer.tier_end_epoch)
+    };
+    let batch = batch_base(partition, start)?
+        .map(|base| BatchBefore { base, epoch_before: before(base) });
+    let next = pointer::advance_log_start(&pointer, start, batch, before(start));
+    put(shared, partition, next, Fence::Topic(topic.revision)).await?;
+    let log = Arc::clone(&partition.log);
+    shared.environment.run(Work::Blocking, move || log.advance_start(start)).await?;
+    info!(topic = %partition.topic, partition = partition.index, log_start_offset = %start, "retention");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,460 @@
+//! Brings what this broker hosts and leads in line with the image.
+//!
+//! Invariants
+//! - A process that starts leads nothing: before it leads a partition, a transaction of this
+//!   process has raised the partition's leader epoch (P4), unless the partition was made after this
+//!   process registered.
+//! - A replica without proof (P6) is not led; it says why, once, and is offline.
+//! - The directory of a deleted partition is renamed away durably before anything else (P3).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use esker_metadata::values::{DirectoryId, PartitionValue, ProcessId, Value};
+use esker_metadata::{Image, Revision, Transaction};
+use esker_metadata::image::Versioned;
+use esker_protocol::{FixedHashMap, LeaderEpoch, TopicId};
+use esker_storage::{LogDirectory, OpenLogError, RecoveryReport};
+use futures::StreamExt;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::authority::{Commit, commit};
+use crate::broker::Shared;
+use crate::commit::Dirty;
+#[cfg(feature = "planted-bugs")]
+use crate::config::PlantedBug;
+use crate::config::topic::TopicConfig;
+use crate::environment::Work;
+use crate::partition::{Partition, tiering};
+
+/// Logs that are recovered side by side at start.
+const RECOVERIES_MAX: usize = 8;
+
+/// Partitions whose epochs one transaction raises: each is a compare and a put of P1's 100.
+const EPOCHS_PER_TRANSACTION_MAX: usize = 100;
+
+/// How long a pass that failed waits before the next.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// What the proof of P6 rests on: facts read before this process registered.
+#[derive(Debug, Default)]
+pub struct Proof {
+    /// The incarnation that registered last, if any ever did.
+    pub last_incarnation: Option<ProcessId>,
+    /// The directories that list it.
+    pub directories: Vec<DirectoryId>,
+}
+
+impl Proof {
+    fn covers(&self, directory: DirectoryId) -> bool {
+        self.last_incarnation.is_none() || self.directories.contains(&directory)
+    }
+}
+
+/// Tells those who wait for a partition to be led that something has changed.
+#[derive(Debug)]
+pub struct Replicas {
+    passes: watch::Sender<u64>,
+    /// Partitions whose logs are damaged; they stay offline until they are repaired and the process
+    /// is started again.
+    damaged: Mutex<BTreeSet<(TopicId, i32)>>,
+}
+
+impl Default for Replicas {
+    fn default() -> Replicas {
+        Replicas { passes: watch::channel(0).0, damaged: Mutex::default() }
+    }
+}
+
+impl Replicas {
+    /// Waits until this broker leads the partition, or has found that it cannot, or does not have
+    /// to any more.
+    pub async fn wait_until_led(&self, shared: &Shared, topic: TopicId, index: i32) {
+        let mut passes = self.passes.subscribe();
+        loop {
+            let is_settled = match shared.partitions.get(topic, index) {
+                Some(partition) => partition.leading().is_some() || partition.is_offline(),
+                None => {
+                    self.is_damaged(topic, index)
+                        || shared.image().partition(topic, index).is_none()
+                }
+            };
+            if is_settled || passes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether the partition's log was found damaged.
+    #[must_use]
+    pub fn is_damaged(&self, topic: TopicId, index: i32) -> bool {
+        let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        damaged.contains(&(topic, index))
+    }
+
+    fn note_damaged(&self, topic: TopicId, index: i32) {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        damaged.insert((topic, index));
+    }
+
+    fn passed(&self) {
+        self.passes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+/// Follows the image until `stop`.
+pub async fn run(shared: Arc<Shared>, proof: Arc<Proof>, stop: CancellationToken) {
+    let mut images = shared.images();
+    let mut is_settled = true;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = images.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(RETRY_PAUSE), if !is_settled => {}
+        }
+        images.mark_unchanged();
+        is_settled = reconcile(&shared, &proof).await;
+    }
+}
+
+/// One pass. Returns whether all is as it should be; if not, another pass helps.
+pub async fn reconcile(shared: &Arc<Shared>, proof: &Proof) -> bool {
+    let image = shared.image();
+    drop_unassigned(shared, &image).await;
+    update_configs(shared, &image);
+    let hosted = host_assigned(shared, &image, proof).await;
+    let led = lead_assigned(shared, &image, proof).await;
+    shared.replicas.passed();
+    hosted && led
+}
+
+/// Stops hosting what the image no longer assigns to this broker.
+async fn drop_unassigned(shared: &Arc<Shared>, image: &Image) {
+    for partition in shared.partitions.all() {
+        let stays = image
+            .partition(partition.topic_id, partition.index)
+            .is_some_and(|value| value.value.brokers().any(|id| id == shared.config.node_id))
+            && image.topic_by_id(partition.topic_id).is_some();
+        if stays {
+            continue;
+        }
+        shared.partitions.remove(partition.topic_id, partition.index);
+        partition.resign();
+        let (log, directory) = (Arc::clone(&partition.log), Arc::clone(&partition.directory));
+        let deleted = shared
+            .environment
+            .run(Work::Blocking, move || directory.delete_log(&log))
+            .await;
+        match deleted {
+            Ok(()) => info!(topic = %partition.topic, partition = partition.index, "local log deleted"),
+            Err(error) => {
+                warn!(topic = %partition.topic, partition = partition.index, %error, "the local log stays until the next start");
+            }
+        }
+    }
+}
+
+fn update_configs(shared: &Shared, image: &Image) {
+    for partition in shared.partitions.all() {
+        let Some((_, topic)) = image.topic_by_id(partition.topic_id) else { continue };
+        let next = TopicConfig::new(&topic.value.configs, &shared.config.properties);
+        if *partition.config() != next {
+            partition.log.update_config(log_config(shared, &next));
+            partition.set_config(Arc::new(next));
+        }
+    }
+}
+
+/// The part of a topic's settings that its logs act on.
+#[must_use]
+pub fn log_config(shared: &Shared, config: &TopicConfig) -> esker_storage::LogConfig {
+    esker_storage::LogConfig {
+        segment_bytes: u64::from(config.segment_bytes),
+        segment_ms: config.segment_ms,
+        segment_jitter_ms: config.segment_jitter_ms,
+        index_interval_bytes: u64::from(config.index_interval_bytes),
+        index_bytes_max: u64::from(config.segment_index_bytes),
+        producer_expiration_ms: i64::try_from(shared.config.producer_id_expiration.as_millis())
+            .unwrap_or(i64::MAX),
+        ..esker_storage::LogConfig::default()
+    }
+}
+
+/// Opens the logs of partitions that are assigned to this broker and not hosted yet.
+async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bool {
+    let mut found: FixedHashMap<(TopicId, i32), TopicId> = FixedHashMap::default();
+    let mut counts = BTreeMap::new();
+    for (directory, _) in &shared.directories {
+        let listing = Arc::clone(directory);
+        match shared.environment.run(Work::Blocking, move || listing.partitions()).await {
+            Ok(partitions) => {
+                counts.insert(directory.id(), partitions.len());
+                for partition in partitions {
+                    if let Some(id) = partition.topic_id {
+                        found.insert((id, partition.partition), directory.id());
+                    }
+                }
+            }
+            Err(error) => warn!(directory = %directory.path().display(), %error, "cannot be listed"),
+        }
+    }
+    let mut wanted = Vec::new();
+    for (topic_id, index, value) in image.all_partitions() {
+        let is_own = value.value.brokers().any(|id| id == shared.config.node_id);
+        if !is_own
+            || shared.partitions.get(topic_id, index).is_some()
+            || shared.replicas.is_damaged(topic_id, index)
+        {
+            continue;
+        }
+        let Some((name, topic)) = image.topic_by_id(topic_id) else { continue };
+        let config = Arc::new(TopicConfig::new(&topic.value.configs, &shared.config.properties));
+        let place = place(shared, found.get(&(topic_id, index)).copied(), &counts, &value.value);
+        wanted.push((name.to_owned(), topic_id, index, config, Arc::clone(value), place));
+    }
+    let opened = futures::stream::iter(wanted)
+        .map(|(name, topic_id, index, config, value, place)| async move {
+            let Some((directory, dirty)) = place else {
+                error!(topic = name, partition = index, "no healthy log directory for the partition");
+                return false;
+            };
+            let opening = Arc::clone(&directory);
+            let (topic, now) = (name.clone(), shared.environment.now());
+            let settings = log_config(shared, &config);
+            let opened = shared
+                .environment
+                .run(Work::Blocking, move || {
+                    opening.open_log(&topic, index, topic_id, settings, now)
+                })
+                .await;
+            match opened {
+                Ok((log, report)) => {
+                    log_report(&name, index, &report);
+                    let place = (directory, dirty);
+                    let partition = Partition::new(name.into(), topic_id, index, log, config, place);
+                    if let Err(doubt) = check_proof(shared, proof, &partition, &value.value) {
+                        error!(topic = %partition.topic, partition = index, "{doubt}");
+                        partition.take_offline();
+                    }
+                    #[cfg(feature = "planted-bugs")]
+                    match shared.config.planted_bug {
+                        Some(PlantedBug::CutBatch) => crate::planted::cut_batch(&partition),
+                        Some(PlantedBug::KeepTruncatedTail) => {
+                            crate::planted::keep_truncated_tail(shared, &partition);
+                        }
+                        _ => {}
+                    }
+                    shared.partitions.insert(Arc::new(partition));
+                    true
+                }
+                Err(error @ OpenLogError::Damaged { .. }) => {
+                    error!(topic = name, partition = index, %error, "the partition stays offline");
+                    shared.replicas.note_damaged(topic_id, index);
+                    true
+                }
+                Err(error) => {
+                    error!(topic = name, partition = index, %error, "the log cannot be opened");
+                    false
+                }
+            }
+        })
+        .buffered(RECOVERIES_MAX);
+    opened.all(|is_open| async move { is_open }).await
+}
+
+fn log_report(topic: &str, partition: i32, report: &RecoveryReport) {
+    if report.created {
+        info!(topic, partition, "log made");
+        return;
+    }
+    if let Some(damage) = &report.damage {
+        info!(topic, partition, %damage, "the log ends at what a crash left");
+    }
+    info!(
+        topic,
+        partition,
+        end = %report.end,
+        scanned_bytes = report.scanned_bytes,
+        truncated_bytes = report.truncated_bytes,
+        "log recovered"
+    );
+}
+
+/// Where a partition's log is or goes: where it was found, where it was assigned, or where there
+/// are the fewest.
+fn place(
+    shared: &Shared,
+    found: Option<TopicId>,
+    counts: &BTreeMap<TopicId, usize>,
+    value: &PartitionValue,
+) -> Option<(Arc<LogDirectory>, Dirty)> {
+    let healthy = || shared.directories.iter().filter(|(directory, _)| !directory.is_failed());
+    let of = |id: TopicId| healthy().find(|(directory, _)| directory.id() == id).cloned();
+    let assigned = value.directory(shared.config.node_id).map(|id| TopicId(id.0));
+    found
+        .and_then(of)
+        .or_else(|| assigned.and_then(of))
+        .or_else(|| healthy().min_by_key(|(directory, _)| counts.get(&directory.id())).cloned())
+}
+
+/// Whether a replica can prove that it has what it acknowledged (P6); if not, why.
+fn check_proof(
+    shared: &Shared,
+    proof: &Proof,
+    partition: &Partition,
+    value: &PartitionValue,
+) -> Result<(), String> {
+    let own = DirectoryId(partition.directory.id().0);
+    // Never assigned to a directory: nothing was ever acknowledged.
+    let Some(assigned) = value.directory(shared.config.node_id) else { return Ok(()) };
+    if assigned != own {
+        return Err(format!(
+            "the log directory {} that held the partition is gone; the partition stays offline",
+            TopicId(assigned.0)
+        ));
+    }
+    if !proof.covers(own) {
+        return Err(format!(
+            "the log directory {} does not list the process that registered last: it was rolled back or replaced; the partition stays offline",
+            TopicId(own.0)
+        ));
+    }
+    Ok(())
+}
+
+/// A partition that this broker should lead and does not.
+struct Candidate {
+    partition: Arc<Partition>,
+    key: String,
+    revision: Revision,
+    next: PartitionValue,
+}
+
+/// Leads what the image says this broker leads, after raising epochs where P4 asks for it.
+async fn lead_assigned(shared: &Arc<Shared>, image: &Image, _proof: &Proof) -> bool {
+    let own = shared.config.node_id;
+    let mut candidates = Vec::new();
+    let mut is_settled = true;
+    for (topic_id, index, value) in image.all_partitions() {
+        if value.value.leader.is_some_and(|leader| leader != own)
+            || !value.value.brokers().any(|id| id == own)
+        {
+            continue;
+        }
+        let Some(partition) = shared.partitions.get(topic_id, index) else { continue };
+        if partition.leading().is_some() || partition.is_offline() {
+            continue;
+        }
+        if is_fresh(shared, value, &partition) {
+            is_settled &= lead(shared, partition, value.value.leader_epoch).await;
+        } else {
+            candidates.push(candidate(shared, value, partition));
+        }
+    }
+    for batch in candidates.chunks(EPOCHS_PER_TRANSACTION_MAX) {
+        is_settled &= raise_and_lead(shared, batch).await;
+    }
+    is_settled
+}
+
+/// Whether the partition was made after this process registered, in the directory it is in: then
+/// no earlier process can have led it under this epoch.
+fn is_fresh(shared: &Shared, value: &Versioned<PartitionValue>, partition: &Partition) -> bool {
+    let own = shared.config.node_id;
+    let directory = DirectoryId(partition.directory.id().0);
+    value.create_revision > shared.registration.revision
+        && value.value.leader == Some(own)
+        && value.value.directory(own) == Some(directory)
+        && value.revision == value.create_revision
+}
+
+fn candidate(
+    shared: &Shared,
+    value: &Versioned<PartitionValue>,
+    partition: Arc<Partition>,
+) -> Candidate {
+    let own = shared.config.node_id;
+    let directory = DirectoryId(partition.directory.id().0);
+    let mut next = value.value.clone();
+    next.leader = Some(own);
+    next.last_known_leader = Some(own);
+    next.leader_epoch = next.leader_epoch.next();
+    if !next.isr.contains(&own) {
+        next.isr.push(own);
+    }
+    for replica in next.replicas.iter_mut().filter(|replica| replica.broker == own) {
+        replica.directory = Some(directory);
+    }
+    Candidate {
+        key: shared.keys.partition(partition.topic_id, partition.index),
+        partition,
+        revision: value.revision,
+        next,
+    }
+}
+
+/// Raises the epochs of a batch in one transaction; where a compare fails, each by itself (P1).
+async fn raise_and_lead(shared: &Arc<Shared>, batch: &[Candidate]) -> bool {
+    match raise(shared, batch).await {
+        Ok(Commit::Done(_)) => {
+            let mut all_led = true;
+            for candidate in batch {
+                let partition = Arc::clone(&candidate.partition);
+                all_led &= lead(shared, partition, candidate.next.leader_epoch).await;
+            }
+            all_led
+        }
+        Ok(Commit::Refused | Commit::Moved) if batch.len() > 1 => {
+            let mut all_led = true;
+            for candidate in batch {
+                all_led &= Box::pin(raise_and_lead(shared, std::slice::from_ref(candidate))).await;
+            }
+            all_led
+        }
+        // The image will show what the key is now, and the next pass acts on that.
+        Ok(Commit::Refused | Commit::Moved) => false,
+        Err(error) => {
+            warn!(%error, "leader epochs cannot be raised");
+            false
+        }
+    }
+}
+
+async fn raise(
+    shared: &Shared,
+    batch: &[Candidate],
+) -> Result<Commit, esker_metadata::StoreError> {
+    let mut transaction = Transaction::new();
+    for candidate in batch {
+        transaction = transaction
+            .expect_revision(&candidate.key, candidate.revision)
+            .put(&candidate.key, candidate.next.encode());
+    }
+    commit(shared.environment.metadata.as_ref(), transaction).await
+}
+
+/// Leads a partition under an epoch that is committed: what the tier holds is checked first (P8).
+async fn lead(shared: &Arc<Shared>, partition: Arc<Partition>, epoch: LeaderEpoch) -> bool {
+    if let Err(error) = tiering::prepare(shared, &partition, epoch).await {
+        warn!(topic = %partition.topic, partition = partition.index, %epoch, %error, "cannot lead yet");
+        return false;
+    }
+    let led = {
+        let partition = Arc::clone(&partition);
+        shared.environment.run(Work::Blocking, move || partition.lead(epoch)).await
+    };
+    match led {
+        Ok(()) => {
+            info!(topic = %partition.topic, partition = partition.index, %epoch, end = %partition.log.written_end(), "leading");
+            true
+        }
+        Err(error) => {
+            error!(topic = %partition.topic, partition = partition.index, %epoch, %error, "cannot lead");
+            false
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What is opened and checked before a broker shows itself: log directories, cluster key, bucket.
+
+use std::io;
+use std::sync::Arc;
+
+use esker_metadata::image::Versioned;
+use esker_metadata::values::{DirectoryId, ProcessId};
+use esker_metadata::{Keys, MetadataStore};
+use esker_protocol::TopicId;
+use esker_storage::{CommitMode, DirectoryConfig, Identity, LogDirectory, OpenError};
+use esker_tier::upload::Verification;
+use tracing::{error, info};
+
+use crate::bucket;
+use crate::config::{Config, Durability};
+use crate::environment::{Environment, Work};
+use crate::membership::{self, Before, MembershipError};
+use crate::replicas::Proof;
+
+/// Why a broker does not start. Each is one clear line.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A log directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] OpenError),
+    /// What a log directory must note cannot be written.
+    #[error(transparent)]
+    Note(#[from] esker_storage::DirectoryError),
+    /// The cluster's metadata cannot be used.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    /// The same, in other words.
+    #[error("{0}")]
+    Metadata(String),
+    /// The bucket cannot be used.
+    #[error(transparent)]
+    Bucket(#[from] bucket::BucketError),
+    /// A listener's address cannot be bound.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why not.
+        error: io::Error,
+    },
+    /// An advertised listener that is none.
+    #[error("advertised.listeners names {0}, which is not among listeners")]
+    Advertised(String),
+    /// Metrics cannot be registered.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// What was opened.
+pub struct Opened {
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// The metadata incarnation of the cluster.
+    pub cluster_incarnation: u32,
+    /// The healthy log directories.
+    pub directories: Vec<Arc<LogDirectory>>,
+    /// How uploads to the bucket are verified.
+    pub verification: Verification,
+    /// What the store says of this broker.
+    pub before: Before,
+}
+
+impl Opened {
+    /// What the proof of P6 rests on. Taken before this process is listed anywhere.
+    #[must_use]
+    pub fn proof(&self) -> Proof {
+        let lists = |directory: &LogDirectory, last: ProcessId| {
+            directory.incarnations().iter().any(|incarnation| incarnation.id.0 == last.0)
+        };
+        Proof {
+            last_incarnation: self.before.last_incarnation,
+            directories: self
+                .directories
+                .iter()
+                .filter(|directory| {
+                    self.before.last_incarnation.is_some_and(|last| lists(directory, last))
+                })
+                .map(|directory| DirectoryId(directory.id().0))
+                .collect(),
+        }
+    }
+}
+
+/// Opens and checks everything.
+///
+/// # Errors
+/// The first thing that stands in the way.
+pub async fn open(
+    config: &Config,
+    environment: &Environment,
+    keys: &Keys,
+) -> Result<Opened, StartError> {
+    let store: &dyn MetadataStore = environment.metadata.as_ref();
+    let existing = membership::read_cluster(store, keys).await?;
+    let cluster_id = match &existing {
+        Some(Versioned { value, .. }) => {
+            let found = &value.cluster_id;
+            if let Some(wanted) = config.cluster_id.as_ref().filter(|wanted| *wanted != found) {
+                return Err(MembershipError::OtherCluster {
+                    found: found.clone(),
+                    wanted: wanted.clone(),
+                }
+                .into());
+            }
+            if value.bucket_used && environment.object_store.is_none() {
+                return Err(bucket::BucketError::Missing.into());
+            }
+            found.clone()
+        }
+        // A directory that has a cluster and a store that has none do not belong together, unless
+        // the configuration says so; opening the directory below tells them apart.
+        None => config
+            .cluster_id
+            .clone()
+            .unwrap_or_else(|| environment.randomness.id().to_string()),
+    };
+    let directories = open_directories(config, environment, &cluster_id).await?;
+    let cluster = membership::create_cluster(store, keys, &cluster_id).await?;
+    let verification = match &environment.object_store {
+        Some(objects) => {
+            bucket::open(environment, objects, &cluster, || {
+                membership::mark_bucket_used(store, keys)
+            })
+            .await?
+        }
+        None => Verification::ReadBack,
+    };
+    let before = membership::before_registration(store, keys, config.node_id).await?;
+    info!(
+        cluster_id,
+        node_id = %config.node_id,
+        directories = directories.len(),
+        "starting"
+    );
+    Ok(Opened {
+        cluster_id,
+        cluster_incarnation: cluster.incarnation,
+        directories,
+        verification,
+        before,
+    })
+}
+
+/// Opens the log directories side by side. One that cannot be used is refused as a whole: a broker
+/// that starts without one of its disks by accident would take its partitions for lost.
+async fn open_directories(
+    config: &Config,
+    environment: &Environment,
+    cluster_id: &str,
+) -> Result<Vec<Arc<LogDirectory>>, StartError> {
+    let mut directories = Vec::with_capacity(config.log_dirs.len());
+    for path in &config.log_dirs {
+        let settings = DirectoryConfig {
+            commit: CommitMode::FileByFile,
+            durability: match config.durability {
+                Durability::Durable => esker_storage::Durability::Durable,
+                Durability::Relaxed => esker_storage::Durability::Relaxed,
+            },
+            reserve_bytes: config.reserve_bytes,
+            ..DirectoryConfig::new(path)
+        };
+        let identity = Identity { cluster_id: cluster_id.to_owned(), node_id: config.node_id };
+        let disk = Arc::clone(&environment.disk);
+        let randomness = environment.randomness.clone();
+        let opened = environment
+            .run(Work::Blocking, move || {
+                LogDirectory::open(disk, settings, &identity, &mut || randomness.bytes16())
+            })
+            .await;
+        match opened {
+            Ok(directory) => directories.push(directory),
+            Err(refusal) => {
+                error!(directory = %path.display(), error = %refusal, "log directory refused");
+                return Err(refusal.into());
+            }
+        }
+    }
+    Ok(directories)
+}
+
+/// Lists this process in every directory, durably, before it registers (P2).
+///
+/// # Errors
+/// A directory cannot be written.
+pub async fn list_incarnation(
+    environment: &Environment,
+    opened: &Opened,
+    incarnation: ProcessId,
+) -> Result<(), StartError> {
+    let registered = opened.before.last_incarnation.map(|last| TopicId(last.0));
+    for directory in &opened.directories {
+        let listing = Arc::clone(directory);
+        environment
+            .run(Work::Blocking, move || {
+                listing.register_incarnation(TopicId(incarnation.0), registered)
+            })
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,281 @@
+//! Creation and deletion of topics: one transaction each, then waiting until this broker's image
+//! shows the outcome (P1, P3).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use esker_metadata::controller as decide;
+use esker_metadata::values::TopicState;
+use esker_protocol::{BrokerId, ErrorCode, TopicId};
+
+use crate::authority::{Commit, commit};
+use crate::broker::Shared;
+use crate::config::topic;
+
+/// Topics that Kafka keeps for itself.
+const INTERNAL: [&str; 3] = ["__consumer_offsets", "__transaction_state", "__share_group_state"];
+
+/// The largest partition count of a topic, so that a slip of the hand cannot fill the store.
+const PARTITIONS_MAX: i32 = 10_000;
+
+/// Whether clients may not write to the topic.
+#[must_use]
+pub fn is_internal(name: &str) -> bool {
+    INTERNAL.contains(&name)
+}
+
+/// Checks a topic's name by Kafka's rules.
+///
+/// # Errors
+/// What is wrong with it, in Kafka's words.
+pub fn check_name(name: &str) -> Result<(), decide::InvalidTopicName> {
+    decide::validate_topic_name(name)
+}
+
+/// Kafka's code and message for a refused request.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// The code.
+    pub code: ErrorCode,
+    /// The message that goes with it.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
+        Refusal { code, message: message.into() }
+    }
+
+    fn store(error: impl std::fmt::Display) -> Refusal {
+        Refusal::new(ErrorCode::RequestTimedOut, format!("The metadata store failed: {error}"))
+    }
+}
+
+/// A topic that is wanted.
+#[derive(Debug, Clone)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// Its partition count; -1 for the default, or where `assignment` says it.
+    pub partitions: i32,
+    /// Its replication factor; -1 for the default, or where `assignment` says it.
+    pub replication_factor: i16,
+    /// Its settings.
+    pub configs: BTreeMap<String, String>,
+    /// The replicas of each partition, where the client chose them.
+    pub assignment: BTreeMap<i32, Vec<BrokerId>>,
+}
+
+impl NewTopic {
+    /// A topic that is created because somebody asked for it.
+    #[must_use]
+    pub fn automatic(name: &str) -> NewTopic {
+        NewTopic {
+            name: name.to_owned(),
+            partitions: -1,
+            replication_factor: -1,
+            configs: BTreeMap::new(),
+            assignment: BTreeMap::new(),
+        }
+    }
+}
+
+/// A topic that was created, or could have been.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// Its id; `None` where it was only validated.
+    pub id: Option<TopicId>,
+    /// Its partition count.
+    pub partitions: i32,
+    /// Its replication factor.
+    pub replication_factor: i16,
+    /// Its settings.
+    pub configs: BTreeMap<String, String>,
+}
+
+/// Creates a topic and returns when this broker serves it.
+///
+/// # Errors
+/// The topic is refused, or the store cannot be reached.
+pub async fn create(
+    shared: &Arc<Shared>,
+    new: NewTopic,
+    validate_only: bool,
+) -> Result<Created, Refusal> {
+    check_name(&new.name)
+        .map_err(|problem| Refusal::new(ErrorCode::InvalidTopicException, problem.to_string()))?;
+    let image = shared.image();
+    if image.topic(&new.name).is_some() {
+        let message = format!("Topic '{}' already exists.", new.name);
+        return Err(Refusal::new(ErrorCode::TopicAlreadyExists, message));
+    }
+    if let Some(like) = image.topic_like(&new.name) {
+        let message = format!(
+            "Topic '{}' collides with existing topic: {}",
+            new.name, like.value.topic
+        );
+        return Err(Refusal::new(ErrorCode::InvalidTopicException, message));
+    }
+    topic::check_all(&new.configs, &shared.config.properties)
+        .map_err(|error| Refusal::new(ErrorCode::InvalidConfig, error.to_string()))?;
+    if new.configs.get("remote.storage.enable").is_some_and(|v| v.eq_ignore_ascii_case("true"))
+        && shared.environment.object_store.is_none()
+    {
+        let message = "Tiered storage functionality is disabled in the broker: it has no object store.";
+        return Err(Refusal::new(ErrorCode::InvalidConfig, message));
+    }
+    let assignment = assign(shared, &new)?;
+    let partitions = i32::try_from(assignment.len()).unwrap_or(i32::MAX);
+    let replication_factor = assignment.first().map_or(1, |replicas| replicas.len() as i16);
+    let created = |id| Created { id, partitions, replication_factor, configs: new.configs.clone() };
+    if validate_only {
+        return Ok(created(None));
+    }
+    // A new id for every try, so that a late transaction can never be mistaken for a newer one.
+    let id = shared.environment.randomness.id();
+    let transaction = decide::create_topic(
+        &shared.keys,
+        &decide::NewTopic {
+            name: new.name.clone(),
+            topic_id: id,
+            assignment,
+            configs: new.configs.clone(),
+        },
+    );
+    // Never settled when there is no answer: only absence fences a creation, so that a late one may
+    // land after a deletion. Whoever asks again does so with a new id (P3).
+    let outcome =
+        shared.environment.metadata.transact(transaction).await.map_err(Refusal::store)?;
+    if !outcome.succeeded {
+        let message = format!("Topic '{}' already exists.", new.name);
+        return Err(Refusal::new(ErrorCode::TopicAlreadyExists, message));
+    }
+    wait_until_served(shared, &new.name, id).await?;
+    Ok(created(Some(id)))
+}
+
+/// The replicas of each partition, or why there can be none.
+fn assign(shared: &Shared, new: &NewTopic) -> Result<Vec<Vec<BrokerId>>, Refusal> {
+    let image = shared.image();
+    let brokers: Vec<BrokerId> = image.brokers().map(|(id, _)| id).collect();
+    if !new.assignment.is_empty() {
+        let refuse = |message: &str| Refusal::new(ErrorCode::InvalidReplicaAssignment, message);
+        if new.partitions != -1 || new.replication_factor != -1 {
+            let message = "Both an assignment and a partition count or replication factor are given.";
+            return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+        }
+        let size = new.assignment.values().next().map_or(0, Vec::len);
+        for (expected, (index, replicas)) in (0..).zip(&new.assignment) {
+            if *index != expected {
+                return Err(refuse("partitions should be a consecutive 0-based integer sequence"));
+            }
+            let mut sorted = replicas.clone();
+            sorted.sort();
+            sorted.dedup();
+            if replicas.is_empty() || sorted.len() != replicas.len() || replicas.len() != size {
+                return Err(refuse("every partition needs the same number of different replicas"));
+            }
+            if let Some(unknown) = replicas.iter().find(|id| !brokers.contains(id)) {
+                let message = format!("broker {unknown} is not registered");
+                return Err(refuse(&message));
+            }
+        }
+        return Ok(new.assignment.values().cloned().collect());
+    }
+    let partitions = match new.partitions {
+        -1 => shared.config.partitions_default,
+        count => count,
+    };
+    if !(1..=PARTITIONS_MAX).contains(&partitions) {
+        let message = if partitions < 1 {
+            "Number of partitions was set to an invalid non-positive value.".to_owned()
+        } else {
+            format!("Number of partitions is over the limit of {PARTITIONS_MAX}.")
+        };
+        return Err(Refusal::new(ErrorCode::InvalidPartitions, message));
+    }
+    let wanted = match new.replication_factor {
+        -1 => shared.config.replication_factor_default,
+        factor => factor,
+    };
+    // Internal topics take what replicas there can be, so that one broker serves them too.
+    let factor = if is_internal(&new.name) {
+        wanted.min(i16::try_from(brokers.len()).unwrap_or(i16::MAX))
+    } else {
+        wanted
+    };
+    if factor < 1 {
+        let message = "Replication factor must be larger than 0.";
+        return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message));
+    }
+    let first = shared.environment.randomness.next_u64();
+    decide::place(&brokers, 0, partitions, i32::from(factor), first).map_err(|_| {
+        let message = format!(
+            "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached because only {} broker(s) are registered.",
+            brokers.len()
+        );
+        Refusal::new(ErrorCode::InvalidReplicationFactor, message)
+    })
+}
+
+/// Waits until the image has the topic live and this broker leads what it should of it.
+async fn wait_until_served(
+    shared: &Arc<Shared>,
+    name: &str,
+    id: TopicId,
+) -> Result<(), Refusal> {
+    let mut images = shared.images();
+    loop {
+        let image = Arc::clone(&images.borrow_and_update());
+        match image.topic(name) {
+            Some(topic) if topic.value.topic_id != id => {
+                let message = format!("Topic '{name}' already exists.");
+                return Err(Refusal::new(ErrorCode::TopicAlreadyExists, message));
+            }
+            Some(topic) if topic.value.state == TopicState::Live => break,
+            _ => {}
+        }
+        images.changed().await.map_err(Refusal::store)?;
+    }
+    let image = shared.image();
+    for (index, partition) in image.partitions(id) {
+        if partition.value.leader == Some(shared.config.node_id) {
+            shared.replicas.wait_until_led(shared, id, index).await;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes a topic and returns its id when this broker no longer shows it.
+///
+/// # Errors
+/// The topic is unknown, or the store cannot be reached.
+pub async fn delete(shared: &Arc<Shared>, name: &str) -> Result<TopicId, Refusal> {
+    loop {
+        let image = shared.image();
+        let unknown = || {
+            let message = "This server does not host this topic-partition.";
+            Refusal::new(ErrorCode::UnknownTopicOrPartition, message)
+        };
+        let topic = image.topic(name).ok_or_else(unknown)?;
+        let id = topic.value.topic_id;
+        let transaction = decide::delete_topic(&shared.keys, name, topic);
+        let outcome = commit(shared.environment.metadata.as_ref(), transaction)
+            .await
+            .map_err(Refusal::store)?;
+        // Refused or moved: the topic has changed meanwhile, and the image will show how.
+        let mut images = shared.images();
+        let seen = topic.revision;
+        loop {
+            let image = Arc::clone(&images.borrow_and_update());
+            match image.topic(name) {
+                Some(now) if now.value.topic_id == id && now.revision == seen => {}
+                Some(now) if now.value.topic_id == id => break,
+                _ if matches!(outcome, Commit::Refused) => return Err(unknown()),
+                _ => return Ok(id),
+            }
+            images.changed().await.map_err(Refusal::store)?;
+        }
+    }
+}

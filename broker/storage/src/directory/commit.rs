@@ -1,0 +1,139 @@
+//! The commit round: group commit of everything that was written to a directory (P6).
+//!
+//! ```text
+//! take the dirty logs, note their written ends and generations
+//! append the ends that the previous round reached to durable-ends.log
+//! sync: every file and directory that changed, or the file system once
+//! publish the noted ends of logs that were not cut or started anew meanwhile
+//! ```
+//! Appends go on during all of it. A record lags one round, so what it says was synced before it was
+//! written; a directory that falls idle runs one more round, which records and syncs nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::shared::{IoFailure, Shared};
+use crate::config::CommitMode;
+use crate::error::DirectoryFailed;
+use crate::lock::lock;
+use crate::log::{Capture, Log};
+
+/// What a round did.
+#[derive(Debug, Default)]
+pub struct CommitRound {
+    /// The logs whose durable end this round set.
+    pub published: Vec<Arc<Log>>,
+    /// Whether another round is due: something was written meanwhile, or what this round reached
+    /// is not recorded yet.
+    pub more: bool,
+    /// Logs that the round left out because the disk is full; a later round tries again.
+    pub starved: Vec<Arc<Log>>,
+}
+
+pub(super) fn round(shared: &Shared) -> Result<CommitRound, DirectoryFailed> {
+    shared.alive()?;
+    let taken = std::mem::take(&mut *lock(&shared.dirty));
+    let mut done = CommitRound::default();
+    let mut captures = Vec::with_capacity(taken.len());
+    for log in taken.into_values() {
+        match log.capture() {
+            Ok(capture) => captures.push((log, capture)),
+            Err(IoFailure::NoSpace) => done.starved.push(log),
+            Err(IoFailure::Failed(failed)) => return Err(failed),
+        }
+    }
+    let record = record_previous(shared)?;
+    sync(shared, &captures, record == Record::Appended)?;
+    for (log, capture) in captures {
+        if log.publish(&capture) {
+            done.published.push(log);
+        }
+    }
+    let unrecorded = record != Record::Starved && !lock(&shared.unrecorded).is_empty();
+    done.more = unrecorded || !lock(&shared.dirty).is_empty();
+    for log in &done.starved {
+        log.queue();
+    }
+    Ok(done)
+}
+
+/// What became of the record of the previous round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Record {
+    /// It reached nothing.
+    NotDue,
+    /// It waits for the sync.
+    Appended,
+    /// There was no space for it.
+    Starved,
+}
+
+/// Appends what the previous round reached.
+fn record_previous(shared: &Shared) -> Result<Record, DirectoryFailed> {
+    let mut ends = lock(&shared.ends);
+    let entries = std::mem::take(&mut *lock(&shared.unrecorded));
+    if entries.is_empty() {
+        return Ok(Record::NotDue);
+    }
+    let appended = ends.append(shared, entries.clone());
+    match shared.judge(appended) {
+        Ok(()) => Ok(Record::Appended),
+        Err(IoFailure::NoSpace) => {
+            // An older record is weaker but true. The ends wait for a round that finds space.
+            put_back(shared, entries);
+            Ok(Record::Starved)
+        }
+        Err(IoFailure::Failed(failed)) => Err(failed),
+    }
+}
+
+fn put_back(
+    shared: &Shared,
+    entries: BTreeMap<super::durable_ends::PartitionKey, super::durable_ends::Recorded>,
+) {
+    let mut unrecorded = lock(&shared.unrecorded);
+    for (key, recorded) in entries {
+        unrecorded.entry(key).or_insert(recorded);
+    }
+}
+
+fn sync(
+    shared: &Shared,
+    captures: &[(Arc<Log>, Capture)],
+    recorded: bool,
+) -> Result<(), DirectoryFailed> {
+    let root = shared.names_unsynced.swap(false, Ordering::SeqCst);
+    if captures.is_empty() && !recorded && !root {
+        return Ok(());
+    }
+    let result = match shared.config.commit {
+        CommitMode::SyncFs => shared.file_system.sync(),
+        CommitMode::FileByFile => sync_each(shared, captures, recorded, root),
+    };
+    result.map_err(|error| shared.fail(error))
+}
+
+fn sync_each(
+    shared: &Shared,
+    captures: &[(Arc<Log>, Capture)],
+    recorded: bool,
+    root: bool,
+) -> std::io::Result<()> {
+    if recorded {
+        let file = lock(&shared.ends).file();
+        file.sync_data()?;
+    }
+    for (log, capture) in captures {
+        for file in &capture.files {
+            file.sync_data()?;
+        }
+        if capture.names {
+            shared.disk.sync_dir(log.path())?;
+        }
+    }
+    if root {
+        shared.disk.sync_dir(&shared.config.path)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! The open `durable-ends.log`: appending, syncing, rewriting when it has grown.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::durable_ends::{self, PartitionKey, Recorded};
+use super::shared::Shared;
+use crate::disk::{Disk, DiskFile, OpenMode, replace_file};
+
+#[derive(Debug)]
+pub(crate) struct EndsFile {
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    bytes: u64,
+    /// The last entry of every log.
+    known: BTreeMap<PartitionKey, Recorded>,
+}
+
+impl EndsFile {
+    /// Writes a file that holds exactly `known`, durably but for its name's directory, and opens it.
+    pub(crate) fn rewrite(
+        disk: &dyn Disk,
+        path: PathBuf,
+        known: BTreeMap<PartitionKey, Recorded>,
+    ) -> io::Result<EndsFile> {
+        let content = if known.is_empty() { Vec::new() } else { durable_ends::encode(&known) };
+        replace_file(disk, &path, &content)?;
+        let file = disk.open(&path, OpenMode::Write)?;
+        Ok(EndsFile { path, file, bytes: content.len() as u64, known })
+    }
+
+    pub(crate) fn get(&self, key: PartitionKey) -> Option<Recorded> {
+        self.known.get(&key).copied()
+    }
+
+    /// Appends one record. After an error the file is as before, or the directory has failed.
+    pub(crate) fn append(
+        &mut self,
+        shared: &Shared,
+        entries: BTreeMap<PartitionKey, Recorded>,
+    ) -> io::Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let record = durable_ends::encode(&entries);
+        if self.bytes + record.len() as u64 > shared.config.durable_ends_bytes_max.max(self.floor()) {
+            return self.compact(shared, entries);
+        }
+        if let Err(error) = self.file.write_all_at(self.bytes, &record) {
+            self.file.truncate(self.bytes).map_err(|error| {
+                shared.fail(io::Error::new(error.kind(), error.to_string()));
+                error
+            })?;
+            return Err(error);
+        }
+        self.bytes += record.len() as u64;
+        self.known.extend(entries);
+        Ok(())
+    }
+
+    /// Below this size a rewrite gains too little.
+    fn floor(&self) -> u64 {
+        self.known.len() as u64 * 128
+    }
+
+    fn compact(
+        &mut self,
+        shared: &Shared,
+        entries: BTreeMap<PartitionKey, Recorded>,
+    ) -> io::Result<()> {
+        let mut known = self.known.clone();
+        known.extend(entries);
+        // A log that holds nothing is the same as one that nothing is known of.
+        known.retain(|_, recorded| {
+            [recorded.end, recorded.log_start, recorded.local_start].iter().any(|at| at.0 != 0)
+        });
+        *self = EndsFile::rewrite(shared.disk.as_ref(), self.path.clone(), known)?;
+        shared.disk.sync_dir(&shared.config.path)
+    }
+
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    pub(crate) fn file(&self) -> Arc<dyn DiskFile> {
+        self.file.clone()
+    }
+}

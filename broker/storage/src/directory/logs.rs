@@ -1,0 +1,254 @@
+//! The logs of a directory: finding, opening, deleting, setting aside.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use esker_protocol::{LeaderEpoch, Offset, Timestamp, TopicId};
+
+use super::durable_ends::Recorded;
+use super::format::RecordedEnd;
+use super::names::{
+    self, DirectoryName, PARTITION_METADATA, decode_partition_metadata, parse_directory,
+};
+use super::{IoFailure, LogDirectory};
+use crate::config::LogConfig;
+use crate::disk::{OpenMode, read_all};
+use crate::error::{DirectoryError, OpenLogError};
+use crate::lock::lock;
+use crate::log::{Log, LogName, RecoveryReport};
+
+/// A log that was found in the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundPartition {
+    /// The topic, by the directory's name.
+    pub topic: String,
+    /// The partition, by the directory's name.
+    pub partition: i32,
+    /// The topic id in `partition.metadata`; `None` when that is missing or damaged, which only an
+    /// interrupted creation or foul play explains.
+    pub topic_id: Option<TopicId>,
+}
+
+const DELETE: &str = "-delete";
+const STRAY: &str = "-stray";
+
+impl LogDirectory {
+    /// The logs that are here; deleted and stray ones are not listed.
+    pub fn partitions(&self) -> Result<Vec<FoundPartition>, DirectoryError> {
+        let path = &self.shared.config.path;
+        let entries = self.shared.settle(self.shared.disk.read_dir(path))?;
+        let mut found = Vec::new();
+        for entry in entries.iter().filter(|entry| entry.is_dir) {
+            if let DirectoryName::Partition { topic, partition } = parse_directory(&entry.name) {
+                let topic_id = self.shared.settle(self.topic_id_at(&path.join(&entry.name)))?;
+                found.push(FoundPartition { topic, partition, topic_id });
+            }
+        }
+        Ok(found)
+    }
+
+    fn topic_id_at(&self, directory: &std::path::Path) -> io::Result<Option<TopicId>> {
+        match read_all(self.shared.disk.as_ref(), &directory.join(PARTITION_METADATA)) {
+            Ok(bytes) => Ok(std::str::from_utf8(&bytes).ok().and_then(decode_partition_metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a log, making it when it is absent and recovering it when it was not stopped cleanly.
+    ///
+    /// What recovery kept above the recorded durable end counts as durable only after the next
+    /// commit round. On [`OpenLogError::Damaged`] nothing was changed.
+    pub fn open_log(
+        &self,
+        topic: &str,
+        partition: i32,
+        topic_id: TopicId,
+        config: LogConfig,
+        now: Timestamp,
+    ) -> Result<(Arc<Log>, RecoveryReport), OpenLogError> {
+        let shared = &self.shared;
+        shared.alive()?;
+        assert!(names::is_topic(topic) && partition >= 0, "{topic}-{partition} is a valid name");
+        let key = (topic_id, partition);
+        let name = LogName { topic: topic.to_owned(), partition, topic_id };
+        let mut open = lock(&shared.open);
+        if open.get(&key).is_some_and(|log| log.strong_count() > 0) {
+            return Err(OpenLogError::AlreadyOpen { topic: name.topic, partition });
+        }
+        let path = shared.config.path.join(names::partition(topic, partition));
+        let refused = |failure| match failure {
+            IoFailure::NoSpace => OpenLogError::NoSpace { topic: topic.to_owned(), partition },
+            IoFailure::Failed(failed) => OpenLogError::Failed(failed),
+        };
+        self.prepare(&name, &path)?.map_err(refused)?;
+        let recorded = RecordedEnd::from(lock(&shared.ends).get(key));
+        let (log, report) = Log::open(shared.clone(), name, path, recorded, config, now)?;
+        open.insert(key, Arc::downgrade(&log));
+        Ok((log, report))
+    }
+
+    /// Makes sure that the log's directory is there and is its own. A directory without a readable
+    /// `partition.metadata` is what an interrupted creation leaves, if it holds no record.
+    fn prepare(
+        &self,
+        name: &LogName,
+        path: &std::path::Path,
+    ) -> Result<Result<(), IoFailure>, OpenLogError> {
+        let shared = &self.shared;
+        let attempt = || -> io::Result<Option<TopicId>> {
+            let there = shared.disk.exists(path)?;
+            if there {
+                if let Some(found) = self.topic_id_at(path)? {
+                    return Ok(Some(found));
+                }
+                if self.holds_records(path)? {
+                    self.set_aside(name, path, STRAY)?;
+                }
+            }
+            shared.disk.create_dir_all(path)?;
+            let metadata = path.join(PARTITION_METADATA);
+            let file = shared.disk.open(&metadata, OpenMode::Replace)?;
+            file.write_all_at(0, names::encode_partition_metadata(name.topic_id).as_bytes())?;
+            file.sync_data()?;
+            shared.names_unsynced.store(true, Ordering::SeqCst);
+            Ok(None)
+        };
+        match shared.judge(attempt()) {
+            Ok(Some(found)) if found != name.topic_id => Err(OpenLogError::OtherTopic {
+                topic: name.topic.clone(),
+                partition: name.partition,
+                found,
+                expected: name.topic_id,
+            }),
+            Ok(_) => Ok(Ok(())),
+            Err(failure) => Ok(Err(failure)),
+        }
+    }
+
+    fn holds_records(&self, path: &std::path::Path) -> io::Result<bool> {
+        for entry in self.shared.disk.read_dir(path)? {
+            if let Some((_, names::FileKind::Log)) = names::parse_segment_file(&entry.name)
+                && self.shared.disk.len(&path.join(&entry.name))?.is_some_and(|bytes| bytes > 0)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Renames a log's directory away, durably. An older one of the same name goes.
+    fn set_aside(
+        &self,
+        name: &LogName,
+        path: &std::path::Path,
+        suffix: &str,
+    ) -> io::Result<PathBuf> {
+        let shared = &self.shared;
+        let aside = names::set_aside(&name.topic, name.partition, name.topic_id, suffix);
+        let mut target = shared.config.path.join(&aside);
+        if suffix == DELETE {
+            if shared.disk.exists(&target)? {
+                shared.disk.remove_dir_all(&target)?;
+            }
+        } else {
+            // A stray one is never removed: the next takes a name of its own.
+            let mut number = 0u8;
+            while shared.disk.exists(&target)? {
+                number = number.checked_add(1).ok_or(io::ErrorKind::AlreadyExists)?;
+                let mut id = name.topic_id;
+                if let Some(last) = id.0.last_mut() {
+                    *last = last.wrapping_add(number);
+                }
+                let aside = names::set_aside(&name.topic, name.partition, id, suffix);
+                target = shared.config.path.join(aside);
+            }
+        }
+        shared.disk.rename(path, &target)?;
+        shared.disk.sync_dir(&shared.config.path)?;
+        Ok(target)
+    }
+
+    /// Deletes a log: it is offline at once, and its directory is renamed away, durably. The bytes
+    /// go with [`LogDirectory::remove_deleted`].
+    pub fn delete_log(&self, log: &Arc<Log>) -> Result<(), DirectoryError> {
+        self.retire(log, DELETE)
+    }
+
+    /// Sets a log aside that nobody claims: it is offline at once, and is never removed (P3).
+    pub fn make_stray(&self, log: &Arc<Log>) -> Result<(), DirectoryError> {
+        self.retire(log, STRAY)
+    }
+
+    /// Sets a log aside that was found but not opened.
+    pub fn make_found_stray(&self, found: &FoundPartition) -> Result<(), DirectoryError> {
+        self.shared.alive()?;
+        let topic_id = found.topic_id.unwrap_or(TopicId::ZERO);
+        let name = LogName { topic: found.topic.clone(), partition: found.partition, topic_id };
+        self.rename_away(&name, STRAY)
+    }
+
+    /// Deletes a log that was found but not opened, because its topic is known to be deleted.
+    pub fn delete_found(&self, found: &FoundPartition) -> Result<(), DirectoryError> {
+        self.shared.alive()?;
+        let topic_id = found.topic_id.unwrap_or(TopicId::ZERO);
+        let name = LogName { topic: found.topic.clone(), partition: found.partition, topic_id };
+        self.rename_away(&name, DELETE)
+    }
+
+    fn retire(&self, log: &Arc<Log>, suffix: &str) -> Result<(), DirectoryError> {
+        self.shared.alive()?;
+        log.close();
+        let key = (log.topic_id(), log.partition());
+        lock(&self.shared.open).remove(&key);
+        lock(&self.shared.dirty).remove(&log.id());
+        self.shared.files.forget_log(log.id());
+        self.rename_away(log.name(), suffix)
+    }
+
+    fn rename_away(&self, name: &LogName, suffix: &str) -> Result<(), DirectoryError> {
+        let shared = &self.shared;
+        let path = shared.config.path.join(names::partition(&name.topic, name.partition));
+        shared.settle(self.set_aside(name, &path, suffix))?;
+        // A log of the same id that comes later begins anew (P6).
+        let recorded = Recorded {
+            epoch: LeaderEpoch::NONE,
+            end: Offset::ZERO,
+            log_start: Offset::ZERO,
+            local_start: Offset::ZERO,
+        };
+        match shared.record_now((name.topic_id, name.partition), recorded) {
+            // The renamed directory says the same at the next start.
+            Ok(()) | Err(IoFailure::NoSpace) => Ok(()),
+            Err(IoFailure::Failed(failed)) => Err(failed.into()),
+        }
+    }
+
+    /// Removes what was deleted, deletions of earlier processes included. Returns how many went.
+    pub fn remove_deleted(&self) -> Result<usize, DirectoryError> {
+        let shared = &self.shared;
+        shared.alive()?;
+        let path = &shared.config.path;
+        let mut removed = 0;
+        for entry in shared.settle(shared.disk.read_dir(path))? {
+            if entry.is_dir && parse_directory(&entry.name) == DirectoryName::Deleted {
+                shared.settle(shared.disk.remove_dir_all(&path.join(&entry.name)))?;
+                removed += 1;
+            }
+        }
+        if removed > 0 {
+            shared.settle(shared.disk.sync_dir(path))?;
+        }
+        Ok(removed)
+    }
+
+    /// The bytes of the logs that are open, by partition.
+    #[must_use]
+    pub fn open_log_bytes(&self) -> BTreeMap<(TopicId, i32), u64> {
+        let bytes = |log: Arc<Log>| ((log.topic_id(), log.partition()), log.local_bytes());
+        self.shared.open_logs().into_iter().map(bytes).collect()
+    }
+}

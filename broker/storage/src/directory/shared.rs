@@ -1,0 +1,196 @@
+//! What a directory and its logs share.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+use super::durable_ends::{PartitionKey, Recorded};
+use super::ends_file::EndsFile;
+use super::format::CLEAN_SHUTDOWN;
+use crate::config::DirectoryConfig;
+use crate::disk::{Disk, DiskFile, FileSystem};
+use crate::error::{AppendError, ChangeError, DirectoryError, DirectoryFailed};
+use crate::files::Files;
+use crate::lock::lock;
+use crate::log::Log;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) config: DirectoryConfig,
+    /// Opened before the first write, so that every failed write-back is reported to it (P6).
+    pub(crate) file_system: Arc<dyn FileSystem>,
+    pub(crate) files: Files,
+    pub(crate) failed: OnceLock<DirectoryFailed>,
+    pub(crate) stopped: AtomicBool,
+    /// Logs with anything to sync or record.
+    pub(crate) dirty: Mutex<BTreeMap<u64, Arc<Log>>>,
+    pub(crate) open: Mutex<BTreeMap<PartitionKey, Weak<Log>>>,
+    /// `durable-ends.log`; may be held across a sync, and never together with a log's state.
+    pub(crate) ends: Mutex<EndsFile>,
+    /// What the last rounds reached and no record says yet.
+    pub(crate) unrecorded: Mutex<BTreeMap<PartitionKey, Recorded>>,
+    /// Whether names in the directory itself wait for a sync.
+    pub(crate) names_unsynced: AtomicBool,
+    /// Whether the process before stopped cleanly, so that all that it wrote is on the disk.
+    pub(crate) started_clean: bool,
+    /// Whether the file of a clean stop is still there.
+    pub(crate) clean_marker: Mutex<bool>,
+    pub(crate) log_id_next: AtomicU64,
+}
+
+/// How an operation on the disk failed.
+#[derive(Debug)]
+pub(crate) enum IoFailure {
+    /// For want of space, and it can be tried again.
+    NoSpace,
+    /// In a way that leaves what the disk holds in doubt.
+    Failed(DirectoryFailed),
+}
+
+impl From<IoFailure> for AppendError {
+    fn from(failure: IoFailure) -> AppendError {
+        match failure {
+            IoFailure::NoSpace => AppendError::NoSpace,
+            IoFailure::Failed(failed) => AppendError::Poisoned(failed.source),
+        }
+    }
+}
+
+impl From<IoFailure> for ChangeError {
+    fn from(failure: IoFailure) -> ChangeError {
+        match failure {
+            IoFailure::NoSpace => ChangeError::NoSpace,
+            IoFailure::Failed(failed) => ChangeError::Failed(failed),
+        }
+    }
+}
+
+impl Shared {
+    /// Fails the directory; the first failure stays.
+    pub(crate) fn fail(&self, error: io::Error) -> DirectoryFailed {
+        let path = self.config.path.clone();
+        let failed = self.failed.get_or_init(|| {
+            tracing::error!(path = %path.display(), %error, "log directory failed");
+            DirectoryFailed { path, source: Arc::new(error) }
+        });
+        failed.clone()
+    }
+
+    /// Fails the directory where even want of space cannot be waited out.
+    pub(crate) fn fail_with(&self, failure: IoFailure) -> DirectoryFailed {
+        match failure {
+            IoFailure::NoSpace => self.fail(io::ErrorKind::StorageFull.into()),
+            IoFailure::Failed(failed) => failed,
+        }
+    }
+
+    /// The verdict on a change: want of space is an answer, anything else fails the directory.
+    pub(crate) fn judge<T>(&self, result: io::Result<T>) -> Result<T, IoFailure> {
+        result.map_err(|error| {
+            if is_no_space(&error) {
+                IoFailure::NoSpace
+            } else {
+                IoFailure::Failed(self.fail(error))
+            }
+        })
+    }
+
+    /// The same for operations on the directory.
+    pub(crate) fn settle<T>(&self, result: io::Result<T>) -> Result<T, DirectoryError> {
+        self.judge(result).map_err(|failure| match failure {
+            IoFailure::NoSpace => DirectoryError::NoSpace(self.config.path.clone()),
+            IoFailure::Failed(failed) => DirectoryError::Failed(failed),
+        })
+    }
+
+    /// Refuses work in a directory that has failed.
+    pub(crate) fn alive(&self) -> Result<(), DirectoryFailed> {
+        match self.failed.get() {
+            Some(failed) => Err(failed.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether appends and changes are refused.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.failed.get().is_some() || self.stopped.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn open_logs(&self) -> Vec<Arc<Log>> {
+        lock(&self.open).values().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(crate) fn next_log_id(&self) -> u64 {
+        self.log_id_next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Removes the file of a clean stop, durably, before the first change after it (P6).
+    pub(crate) fn remove_clean_marker(&self) -> Result<(), IoFailure> {
+        let mut present = lock(&self.clean_marker);
+        if *present {
+            let removed = self
+                .disk
+                .remove_file(&self.config.path.join(CLEAN_SHUTDOWN))
+                .and_then(|()| self.disk.sync_dir(&self.config.path));
+            self.judge(removed)?;
+            *present = false;
+        }
+        Ok(())
+    }
+
+    /// Takes space in a file from `from` to `to`, or to `at_least` when there is no more. Returns
+    /// how far space was taken.
+    pub(crate) fn take_space(
+        &self,
+        file: &dyn DiskFile,
+        from: u64,
+        at_least: u64,
+        to: u64,
+    ) -> io::Result<u64> {
+        let reserve = self.config.reserve_bytes;
+        let mut to = to;
+        if reserve > 0 {
+            let free = self.disk.available_bytes(&self.config.path)?.saturating_sub(reserve);
+            if at_least.saturating_sub(from) > free {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            if to.saturating_sub(from) > free {
+                to = at_least;
+            }
+        }
+        let taken = file.allocate_keep_size(from, to.saturating_sub(from)).map(|()| to);
+        match taken {
+            Err(error) if is_no_space(&error) && to > at_least => file
+                .allocate_keep_size(from, at_least.saturating_sub(from))
+                .map(|()| at_least),
+            // Where the file system cannot, running out shows at the write, which is taken back.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(to),
+            other => other,
+        }
+    }
+
+    /// Records where a log ends from now on, durably, in place of what the last round reached:
+    /// before it is cut or started anew (P6).
+    pub(crate) fn record_now(&self, key: PartitionKey, recorded: Recorded) -> Result<(), IoFailure> {
+        let mut ends = lock(&self.ends);
+        lock(&self.unrecorded).remove(&key);
+        let result = ends.append(self, BTreeMap::from([(key, recorded)])).and_then(|()| ends.sync());
+        self.judge(result)
+    }
+
+    /// Removes the files of a path that may be absent.
+    pub(crate) fn remove_if_there(&self, path: &Path) -> io::Result<()> {
+        match self.disk.remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Whether the disk or a quota is full.
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

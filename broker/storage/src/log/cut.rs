@@ -1,0 +1,275 @@
+//! Setting the end back, starting anew, and letting go of the front (P6, P8).
+//!
+//! Whatever sets an end back records the new end first, durably; then it cuts, and syncs the cut
+//! before the next append. Whatever removes the front records the new start first. Appends are
+//! refused meanwhile.
+
+use std::io;
+use std::sync::MutexGuard;
+
+use esker_protocol::{LeaderEpoch, Offset, Timestamp};
+
+use super::Log;
+use super::plan::{Plan, Source};
+use super::recovery::{PlanError, RecoveryReport};
+use super::state::{SegmentInfo, State};
+use crate::directory::durable_ends::Recorded;
+use crate::directory::names::FileKind;
+use crate::error::{ChangeError, ReadError};
+use crate::leader_epochs::LeaderEpochs;
+use crate::lock::lock;
+use crate::producers::{ProducerSnapshot, Producers};
+use crate::segment::Active;
+
+impl Log {
+    /// Cuts the log at `end`, or at the border of the batch that holds it. Returns the end now.
+    pub fn truncate_to(&self, end: Offset) -> Result<Offset, ChangeError> {
+        self.directory.remove_clean_marker()?;
+        let _one_at_a_time = lock(&self.maintenance);
+        let source = {
+            let mut state = self.state();
+            if self.refuses(&state) {
+                return Err(ChangeError::Offline);
+            }
+            if end >= state.end {
+                return Ok(state.end);
+            }
+            if end < state.local_start {
+                let (start, end_now) = (state.local_start, state.end);
+                return Err(ChangeError::OutOfRange { offset: end, start, end: end_now });
+            }
+            // The plan reads the indexes from their files.
+            let flushed = self.flush_indexes(&mut state, false);
+            self.directory.judge(flushed)?;
+            self.begin_cut(&mut state);
+            Source {
+                // This process wrote every snapshot below it.
+                trusted_end: end,
+                records_lost: false,
+                all_synced: true,
+                local_start: state.local_start,
+                log_start: state.log_start,
+                seen_epoch: state.latest_epoch(),
+                limit: end,
+            }
+        };
+        let cut = self.cut(&source);
+        self.end_cut(cut)
+    }
+
+    fn begin_cut(&self, state: &mut MutexGuard<'_, State>) {
+        state.cutting = true;
+        state.raise_generation();
+    }
+
+    /// Takes the log back into service, unless the directory failed, which keeps it out.
+    fn end_cut<T>(&self, result: Result<T, ChangeError>) -> Result<T, ChangeError> {
+        let mut state = self.state();
+        state.cutting = false;
+        state.raise_generation();
+        self.queue_locked(&mut state);
+        result
+    }
+
+    fn cut(&self, source: &Source) -> Result<Offset, ChangeError> {
+        let now = self.state().active.created;
+        let plan = Plan::make(&self.surroundings(now), source);
+        let plan = plan.map_err(|error| match error {
+            PlanError::Damage(damage) => ReadError::Damaged(damage),
+            PlanError::Io(error) => ReadError::from(error),
+        })?;
+        let end = plan.end;
+        let recorded = {
+            let state = self.state();
+            Recorded {
+                end: state.synced_end.min(end),
+                log_start: state.log_start.min(end),
+                ..Log::recorded(&state)
+            }
+        };
+        self.directory.record_now(self.key(), recorded)?;
+        let carried = {
+            let mut state = self.state();
+            state.unsynced.retain(|(base, _), _| *base <= end);
+            let carried = self.carry_out(plan, &mut state, &mut RecoveryReport::default());
+            state.synced_end = state.synced_end.min(end);
+            state.log_start = state.log_start.min(end);
+            if state.epochs.truncate_from(end) {
+                state.epochs_unsaved = true;
+            }
+            carried
+        };
+        carried.map_err(|error| self.directory.fail(error))?;
+        self.sync_cut()?;
+        Ok(end)
+    }
+
+    /// Syncs a cut: epochs, files, names.
+    fn sync_cut(&self) -> Result<(), ChangeError> {
+        if self.state().epochs_unsaved {
+            self.save_epochs_locked().map_err(|failure| self.directory.fail_with(failure))?;
+        }
+        let files: Vec<_> = {
+            let mut state = self.state();
+            state.active.unsynced = false;
+            state.names_unsynced = false;
+            std::mem::take(&mut state.unsynced).into_values().collect()
+        };
+        let synced = files
+            .iter()
+            .try_for_each(|file| file.sync_data())
+            .and_then(|()| self.directory.disk.sync_dir(&self.path));
+        synced.map_err(|error| self.directory.fail(error))?;
+        Ok(())
+    }
+
+    /// Drops everything and begins anew at `start`, with the given lineage and producers (P8). The
+    /// log start stays if it is below: what lies between is in the tier.
+    pub fn restart_at(
+        &self,
+        start: Offset,
+        epochs: Vec<(LeaderEpoch, Offset)>,
+        producers: &ProducerSnapshot,
+        now: Timestamp,
+    ) -> Result<(), ChangeError> {
+        self.directory.remove_clean_marker()?;
+        let _one_at_a_time = lock(&self.maintenance);
+        let mut epochs = LeaderEpochs::new(epochs);
+        epochs.truncate_from(start);
+        let recorded = {
+            let mut state = self.state();
+            if self.refuses(&state) {
+                return Err(ChangeError::Offline);
+            }
+            self.begin_cut(&mut state);
+            Recorded {
+                epoch: state.seen_epoch.max(epochs.latest()).max(state.epochs.latest()),
+                end: start,
+                log_start: state.log_start.min(start),
+                local_start: start,
+            }
+        };
+        let restarted = self.restart(recorded, epochs, producers, now);
+        self.end_cut(restarted)
+    }
+
+    fn restart(
+        &self,
+        recorded: Recorded,
+        epochs: LeaderEpochs,
+        producers: &ProducerSnapshot,
+        now: Timestamp,
+    ) -> Result<(), ChangeError> {
+        let start = recorded.end;
+        self.directory.record_now(self.key(), recorded)?;
+        let begun = {
+            let mut state = self.state();
+            state.seen_epoch = recorded.epoch;
+            state.unsynced.clear();
+            let bases: Vec<Offset> =
+                state.segments().iter().map(|segment| segment.base).collect();
+            let snapshots = std::mem::take(&mut state.snapshots);
+            state.sealed.clear();
+            state.active = Active::new(start, now, 0);
+            state.producers = Producers::from_snapshot(producers);
+            state.epochs = epochs;
+            state.epochs_unsaved = true;
+            state.log_start = recorded.log_start;
+            state.local_start = start;
+            state.synced_end = start;
+            state.end = start;
+            let removed = bases
+                .into_iter()
+                .try_for_each(|base| self.remove_segment(base))
+                .and_then(|()| {
+                    snapshots
+                        .into_iter()
+                        .try_for_each(|at| self.remove_segment_file(at, FileKind::Snapshot))
+                });
+            removed.and_then(|()| self.begin_anew(&mut state, start))
+        };
+        begun.map_err(|error| self.directory.fail(error))?;
+        self.sync_cut()
+    }
+
+    fn begin_anew(&self, state: &mut State, start: Offset) -> io::Result<()> {
+        let file = self.create(start, FileKind::Log)?;
+        state.unsynced.insert((start, FileKind::Log), file.clone());
+        state.active.file = Some(file);
+        self.write_snapshot(state, start)
+    }
+
+    /// Moves the log start forward; it never moves back. It is durable after the next commit round,
+    /// and only then may anything below it be deleted.
+    pub fn advance_start(&self, to: Offset) -> Result<Offset, ChangeError> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(ChangeError::Offline);
+        }
+        if to > state.end {
+            let (start, end) = (state.log_start, state.end);
+            return Err(ChangeError::OutOfRange { offset: to, start, end });
+        }
+        if to > state.log_start {
+            // Its epochs stay until the new start is on the disk: a crash may undo the move.
+            state.log_start = to;
+            self.queue_locked(&mut state);
+        }
+        Ok(state.log_start)
+    }
+
+    /// Removes the sealed segments that end at or below `floor`. Leader epochs are saved and the new
+    /// local start is recorded before they go.
+    pub fn delete_local_below(&self, floor: Offset) -> Result<Vec<SegmentInfo>, ChangeError> {
+        let _one_at_a_time = lock(&self.maintenance);
+        let (going, recorded) = {
+            let state = self.state();
+            if self.refuses(&state) {
+                return Err(ChangeError::Offline);
+            }
+            // What is not durable yet is not let go: its end is not recorded.
+            let floor = floor.min(state.synced_end);
+            let count = state.sealed.partition_point(|segment| segment.end <= floor);
+            let going: Vec<SegmentInfo> = state.segments().into_iter().take(count).collect();
+            let Some(last) = going.last() else {
+                return Ok(Vec::new());
+            };
+            (going.clone(), Recorded { local_start: last.end, ..Log::recorded(&state) })
+        };
+        self.save_epochs_now()?;
+        self.directory.record_now(self.key(), recorded)?;
+        let removed = {
+            let mut state = self.state();
+            let local_start = recorded.local_start;
+            state.sealed.retain(|segment| segment.base >= local_start);
+            state.local_start = local_start;
+            if state.epochs.forget_before(recorded.log_start) {
+                state.epochs_unsaved = true;
+            }
+            let snapshots: Vec<Offset> =
+                state.snapshots.iter().copied().filter(|at| *at < local_start).collect();
+            state.snapshots.retain(|at| *at >= local_start);
+            state.unsynced.retain(|(base, _), _| *base >= local_start);
+            self.names_changed(&mut state);
+            snapshots
+        };
+        let removed = going
+            .iter()
+            .try_for_each(|segment| self.remove_segment(segment.base))
+            .and_then(|()| {
+                removed.iter().try_for_each(|at| self.remove_segment_file(*at, FileKind::Snapshot))
+            });
+        self.directory.judge(removed)?;
+        Ok(going)
+    }
+
+    /// Saves the leader epochs with their directory, if they changed.
+    fn save_epochs_now(&self) -> Result<(), ChangeError> {
+        if self.state().epochs_unsaved {
+            self.save_epochs_locked()?;
+        }
+        let synced = self.directory.disk.sync_dir(&self.path);
+        self.directory.judge(synced)?;
+        Ok(())
+    }
+}

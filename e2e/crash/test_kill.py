@@ -1,0 +1,35 @@
+"""Twenty kills under idempotent load: nothing lost, moved, torn or twice. Planted bugs must be found."""
+
+import os
+
+import pytest
+
+from harness import tools
+from harness.broker import planted_binary
+from harness.crash import kill_again_and_again
+from harness.history import COMPLAINTS_MAX, check
+
+KILLS = 200 if tools.full() else 20
+SEED = int(os.environ.get("SEED", "1"))
+PLANTED = ("ack-before-write", "cut-batch", "keep-truncated-tail")
+
+
+def complaints_of(broker, kills, seed):
+    history, seen, read, unreadable = kill_again_and_again(broker, kills, seed)
+    return unreadable + check(history, read, seen), history
+
+
+def test_twenty_kills_lose_and_repeat_nothing(esker):
+    broker = esker()
+    complaints, history = complaints_of(broker, KILLS, SEED)
+    assert not complaints, f"seed {SEED}: {len(complaints)} complaints, first: {complaints[:COMPLAINTS_MAX]}"
+    assert len(history.acknowledged) > KILLS * 200, "the load ran through all kills"
+    assert broker.starts == KILLS + 1
+    broker.assert_sound()
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_the_checker_finds_a_planted_bug(esker, bug):
+    broker = esker(binary=planted_binary(), options={"planted.bug": bug})
+    complaints, _ = complaints_of(broker, KILLS, SEED)
+    assert complaints, f"seed {SEED}: {bug} was not noticed"
