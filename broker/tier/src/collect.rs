@@ -299,7 +299,7 @@ pub fn check_not_rewound(
     for path in listing {
         if let Some(Named::Manifest { name, .. }) = layout::parse(path)
             && name.incarnation == incarnation
-            && (name.leader_epoch > partition_epoch || name.version > version + 1)
+            && (name.leader_epoch > partition_epoch || name.version > version.saturating_add(1))
         {
             return Err(Rewound {
                 name: name.to_string(),

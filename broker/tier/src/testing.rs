@@ -326,3 +326,15 @@ pub(crate) async fn listed(store: &Arc<dyn ObjectStore>) -> Vec<String> {
         .map(|(path, _)| path.to_string())
         .collect()
 }
+
+/// Compares with a golden file, or writes it where `UPDATE_GOLDEN=1`; gives the file's bytes.
+#[expect(clippy::disallowed_methods, reason = "golden files are files")]
+pub(crate) fn golden(name: &str, made: &[u8]) -> Vec<u8> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("testdata/golden/v1")
+        .join(name);
+    if std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1") {
+        std::fs::write(&path, made).expect("the folder is there");
+    }
+    std::fs::read(&path).expect("golden files are committed")
+}

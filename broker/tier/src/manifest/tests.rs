@@ -13,7 +13,7 @@ fn uuid(number: u64) -> Uuid {
 }
 
 fn entry(number: u64, base: i64, length: i64, epoch: i32) -> Entry {
-    let max_timestamp = Timestamp(if number % 7 == 0 {
+    let max_timestamp = Timestamp(if number.is_multiple_of(7) {
         -1
     } else {
         1000 + number as i64
@@ -334,4 +334,24 @@ fn manifest_names_sort_by_incarnation_epoch_and_version() {
     let names = [name(1, 2, 9), name(1, 2, 10), name(1, 10, 3), name(2, 1, 1)];
     assert!(names.is_sorted());
     assert!(names.map(|name| name.to_string()).is_sorted());
+}
+
+#[test]
+fn golden_manifests_are_read_and_written_byte_for_byte() {
+    let mut tier = Tier::new();
+    for length in 1..80 {
+        tier.commit(&[length], 1 + i32::try_from(length / 30).unwrap());
+    }
+    tier.pointer.log_start = Offset(3);
+    tier.commit(&[7], 5);
+    let head = tier.head.unwrap();
+    let (bytes, checksum) = encode_head(&head);
+    let golden = crate::testing::golden("manifest.head", &bytes);
+    assert_eq!(decode_head(&golden), Ok((head, checksum)));
+    assert_eq!(bytes, golden);
+    let (_, page) = tier.pages.pop().unwrap();
+    let (bytes, checksum) = encode_page(&page);
+    let golden = crate::testing::golden("manifest.page", &bytes);
+    assert_eq!(decode_page(&golden), Ok((page, checksum)));
+    assert_eq!(bytes, golden);
 }

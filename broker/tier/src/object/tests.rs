@@ -454,3 +454,49 @@ proptest! {
         prop_assert!(open_tail(&bytes, 0).is_err());
     }
 }
+
+#[test]
+fn golden_objects_are_read() {
+    // Frames may be compressed otherwise one day; what they hold and the index may not change.
+    let random = random(21);
+    let quiet = BatchPlan {
+        records: 3,
+        value_bytes: 300,
+        timestamp: 50,
+        epoch: EPOCH,
+        noise: false,
+    };
+    let noise = BatchPlan {
+        noise: true,
+        epoch: LeaderEpoch(8),
+        ..quiet
+    };
+    let first = segment(Offset(100), &[quiet; 4], &random);
+    let second = segment(first.end, &[quiet, noise, noise], &random);
+    let made = [first, second];
+    let mut sources: Vec<_> = made.iter().map(Segment::source).collect();
+    sources[1].aborted.push(crate::source::AbortedTransaction {
+        first_offset: Offset(101),
+        producer_id: ProducerId(77),
+        last_offset: Offset(110),
+        last_stable_offset: Offset(111),
+    });
+    sources[1].open_transactions.push(OpenTransaction {
+        producer_id: ProducerId(5),
+        producer_epoch: ProducerEpoch(2),
+        first_offset: Offset(115),
+        outcome: Outcome::Abort,
+        coordinator_epoch: 4,
+    });
+    let (object, encoded) = encode(sources);
+    let golden = Bytes::from(crate::testing::golden("segments.log.zst", &object));
+    let position = golden.len() - usize::try_from(super::tail_bytes(&golden).unwrap()).unwrap();
+    let index = open_tail(&golden[position..], position as u64).unwrap();
+    assert!(decode(&golden, &index) == concat(&made));
+    let expected = open(&object, &encoded);
+    assert_eq!(index.segments, expected.segments);
+    assert_eq!(index.aborted, expected.aborted);
+    assert_eq!(index.epochs, expected.epochs);
+    assert_eq!(index.producers, expected.producers);
+    assert_eq!(index.open_transactions, expected.open_transactions);
+}

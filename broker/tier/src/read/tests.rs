@@ -31,7 +31,7 @@ fn large_segments(count: usize, batches: usize) -> Vec<Segment> {
             value_bytes: 40_000,
             timestamp: (number * batches + n) as i64,
             epoch: EPOCH,
-            noise: n % 2 == 0,
+            noise: n.is_multiple_of(2),
         };
         let plans: Vec<_> = (0..batches).map(plan).collect();
         let made = segment(next, &plans, &random);
