@@ -34,7 +34,7 @@ use crate::remote::{Random, Remote, Requests};
 use crate::source::AbortedTransaction;
 
 pub use lookup::{EndState, Found};
-use shared::Shared;
+use shared::{Pending, Shared};
 
 /// One read gives at most this much, whatever was asked for; a single larger batch still goes.
 pub const READ_BYTES_MAX: usize = 16 << 20;
@@ -229,21 +229,13 @@ impl Reader {
         let frames = self
             .shared
             .frames(partition, &entry, &index, numbers, false);
-        let mut left = left;
-        for frame in frames {
-            let frame = frame.wait().await?;
-            let first_batch = at_least_one && read.is_empty();
-            let Some((bytes, next)) = frame.slice(read.next, left, first_batch) else {
-                break;
-            };
-            left = left.saturating_sub(bytes.len());
-            read.bytes.push(bytes);
-            read.next = next;
-        }
+        let taken = take_frames(frames, read, left, at_least_one).await;
+        // Also of a read that an error cut short: what it took may be handed out.
         let overlaps = |aborted: &&AbortedTransaction| {
             aborted.first_offset < read.next && aborted.last_offset >= from
         };
         read.aborted.extend(index.aborted.iter().filter(overlaps));
+        taken?;
         Ok(read.next >= entry.end)
     }
 
@@ -324,6 +316,27 @@ impl Reader {
             .take_while(|number| state.has_frame(&(entry.uuid, *number)))
             .count()
     }
+}
+
+/// Adds to a read what fits of each frame, in order.
+async fn take_frames(
+    frames: Vec<Pending>,
+    read: &mut TierRead,
+    left: usize,
+    at_least_one: bool,
+) -> Result<(), ReadError> {
+    let mut left = left;
+    for frame in frames {
+        let frame = frame.wait().await?;
+        let first_batch = at_least_one && read.is_empty();
+        let Some((bytes, next)) = frame.slice(read.next, left, first_batch) else {
+            break;
+        };
+        left = left.saturating_sub(bytes.len());
+        read.bytes.push(bytes);
+        read.next = next;
+    }
+    Ok(())
 }
 
 fn check_range(pointer: &Pointer, offset: Offset) -> Result<(), ReadError> {

@@ -326,7 +326,9 @@ impl Uploader {
         let Some(name) = &previous.manifest else {
             return Ok(None);
         };
-        if let Some(head) = at_hand.filter(|head| head.version == previous.version) {
+        // Two leaders may have written the same version: only its checksum tells which one this is.
+        let is_committed = |head: &&Head| manifest::encode_head(head).1 == previous.checksum;
+        if let Some(head) = at_hand.filter(is_committed) {
             return Ok(Some(head.clone()));
         }
         let path = layout::manifest(partition, name);
@@ -757,3 +759,6 @@ fn encode_pieces(encoder: &mut Encoder) -> Result<Vec<Bytes>, EncodeError> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod life;

@@ -508,3 +508,31 @@ fn a_window_doubles_for_a_reader_that_goes_on_and_for_no_other() {
         "forgotten"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_an_error_cuts_short_still_names_its_aborted_transactions() {
+    let mut tier = Tier::new(UploadConfig::default(), &NO_CACHE);
+    let mut made = large_segments(1, 160);
+    let aborted = AbortedTransaction {
+        first_offset: Offset(2),
+        producer_id: ProducerId(5),
+        last_offset: Offset(4),
+        last_stable_offset: Offset(5),
+    };
+    made[0].aborted.push(aborted);
+    tier.offload(&made).await;
+    // The head, the index and a run of frames are got; the second run of frames is damaged.
+    tier.faults
+        .add(Rule::next(Operation::Get, Fault::Flip).after(3));
+    let read = tier
+        .reader
+        .read(&partition(), &tier.pointer, Offset(0), 16 << 20, true)
+        .await;
+    let read = read.unwrap();
+    assert!(
+        !read.is_empty() && read.next < tier.pointer.tier_end,
+        "{}",
+        read.next
+    );
+    assert_eq!(read.aborted, [aborted]);
+}
