@@ -17,6 +17,7 @@
 
 pub mod collect;
 pub mod fault;
+pub mod inspect;
 pub mod layout;
 pub mod manifest;
 pub mod object;
@@ -28,6 +29,8 @@ pub mod remote;
 pub mod retention;
 pub mod source;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod upload;
 pub mod wire;
 

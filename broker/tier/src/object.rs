@@ -21,7 +21,7 @@ mod seek_table;
 pub use encode::{EncodeError, Encoded, Encoder, encode_object};
 pub use frame::{BatchAt, Frame, FrameError, decode_frame};
 pub use index::{FrameAt, Index, IndexError, SegmentAt};
-pub use open::{OpenError, open_tail};
+pub use open::{FOOTER_BYTES, OpenError, open_tail, tail_bytes};
 
 /// zstd's compression level: measured, higher ones cost several times the CPU for a few percent.
 pub const COMPRESSION_LEVEL: i32 = 1;

@@ -2,6 +2,8 @@
 
 use super::{Index, IndexError, seek_table};
 
+pub use super::seek_table::{FOOTER_BYTES, tail_bytes};
+
 /// Why the end of an object cannot be read.
 pub type OpenError = IndexError;
 
