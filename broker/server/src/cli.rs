@@ -4,10 +4,14 @@
 //! where and what to do.
 
 mod broker;
+mod client;
+mod demo;
 mod dev;
 mod log;
 mod run;
 mod table;
+mod tier;
+mod topic;
 
 use std::process::ExitCode;
 
@@ -27,9 +31,17 @@ enum Command {
     Dev(dev::Arguments),
     /// Run a broker from a server.properties.
     Broker(broker::Arguments),
+    /// Show it all on this machine: stream events, offload them, read them back.
+    Demo(demo::Arguments),
+    /// Create, list, describe and delete topics.
+    #[command(subcommand)]
+    Topic(topic::Command),
     /// Look into the files of a log.
     #[command(subcommand)]
     Log(log::Command),
+    /// Look into the object store.
+    #[command(subcommand)]
+    Tier(tier::Command),
 }
 
 /// How results are printed.
@@ -70,7 +82,10 @@ pub fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Dev(arguments) => dev::run(arguments),
         Command::Broker(arguments) => broker::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Topic(command) => topic::run(command),
         Command::Log(command) => log::run(command),
+        Command::Tier(command) => tier::run(command),
     };
     let (status, line) = match outcome {
         Ok(()) => return ExitCode::SUCCESS,

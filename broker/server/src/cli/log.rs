@@ -196,7 +196,7 @@ fn batch_json(header: &BatchHeader, position: u64, is_valid: bool) -> Value {
     })
 }
 
-fn print_records(batch: &Batch<'_>, output: Output) -> Result<(), String> {
+pub(super) fn print_records(batch: &Batch<'_>, output: Output) -> Result<(), String> {
     let records = batch.records(&Caps::default()).map_err(|error| error.to_string())?;
     for record in records.iter() {
         let record = record.map_err(|error| error.to_string())?;
