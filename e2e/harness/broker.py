@@ -21,7 +21,17 @@ def planted_binary():
     return Path(os.environ["ESKER_PLANTED_BIN"])
 
 
-class Esker:
+class Files:
+    """What both brokers share: Kafka's files below `data_dir`."""
+
+    def partition_dir(self, topic, partition):
+        """Where Kafka's files of one partition are."""
+        found = [path for path in self.data_dir.rglob(f"{topic}-{partition}") if path.is_dir()]
+        assert len(found) == 1, f"one directory of {topic}-{partition} expected, found {found}"
+        return found[0]
+
+
+class Esker(Files):
     """One `esker dev` on its own data directory. The first start picks free ports; later ones keep them."""
 
     name = "esker"
@@ -68,19 +78,13 @@ class Esker:
         status = self.process.terminate()
         assert status == 0, f"a clean stop exited with {status}: {self.process.stderr()[-2000:]}"
 
-    def partition_dir(self, topic, partition):
-        """Where Kafka's files of one partition are."""
-        found = [path for path in self.data_dir.rglob(f"{topic}-{partition}") if path.is_dir()]
-        assert len(found) == 1, f"one directory of {topic}-{partition} expected, found {found}"
-        return found[0]
-
     def assert_sound(self):
         """It still runs and never panicked."""
         assert self.process.running(), f"exited with {self.process.child.returncode}"
         assert "panicked" not in self.process.stderr(), self.process.stderr()[-4000:]
 
 
-class ApacheKafka:
+class ApacheKafka(Files):
     """A KRaft node with Kafka's defaults and nothing else."""
 
     name = "kafka"
@@ -116,12 +120,17 @@ class ApacheKafka:
         self.properties.write_text("".join(f"{key}={value}\n" for key, value in self.options.items()))
         tools.kafka(tools.STORAGE, "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c", self.properties)
 
-    def start(self):
-        if not self.properties.exists():
-            self.format()
+    def spawn(self):
+        """Starts the process without waiting for it to serve."""
         self.starts += 1
         command = tools.java(tools.BROKER, self.properties, jvm=self.heap)
         self.process = Process(command, self.folder / "output", f"kafka-{self.starts}")
+        return self.process
+
+    def start(self):
+        if not self.properties.exists():
+            self.format()
+        self.spawn()
         self.process.wait_for(lambda: connects(self.bootstrap), READY_SECONDS_MAX, "the port of Kafka")
         return self
 

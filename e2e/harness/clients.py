@@ -29,7 +29,12 @@ def create_topic(broker, partitions=1, name=None, **config):
 
 def settings(config):
     """`segment_bytes=1` as Kafka writes it: `{"segment.bytes": "1"}`."""
-    return {key.replace("_", "."): str(value) for key, value in config.items()}
+    return {key: str(value) for key, value in dotted(config).items()}
+
+
+def dotted(config):
+    """Keyword arguments as names of settings; callbacks keep their underscore."""
+    return {key if key.endswith("_cb") else key.replace("_", "."): value for key, value in config.items()}
 
 
 class Confluent:
@@ -44,10 +49,11 @@ class Confluent:
         return confluent_kafka.Producer(
             {
                 "bootstrap.servers": bootstrap,
+                "log_level": 0,
                 "acks": "all",
                 "linger.ms": 20,
                 "message.max.bytes": REQUEST_BYTES_MAX,
-                **{key.replace("_", "."): value for key, value in config.items()},
+                **dotted(config),
             }
         )
 
@@ -72,11 +78,12 @@ class Confluent:
         return confluent_kafka.Consumer(
             {
                 "bootstrap.servers": bootstrap,
+                "log_level": 0,
                 "group.id": "never-joined",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "check.crcs": True,
-                **{key.replace("_", "."): value for key, value in config.items()},
+                **dotted(config),
             }
         )
 

@@ -127,19 +127,12 @@ class Watcher:
 
 
 def tear_tail(broker, topic, source):
-    """Leaves what a crash in the middle of a write leaves: part of a batch behind the last whole one."""
+    """Leaves what a crash in the middle of a write leaves: part of a batch, zeros or noise behind the last whole one."""
     _, path = segments.local(broker.partition_dir(topic, source.randrange(PARTITIONS)))[-1]
     content = path.read_bytes()
     if len(content) < 200:
         return
-    kind = source.randrange(3)
-    if kind == 0:
-        torn = content[: source.randrange(12, 150)]
-    elif kind == 1:
-        torn = bytes(source.randrange(1, 5000))
-    else:
-        # A whole header that promises more bytes than follow, at the offset that comes next.
-        torn = content[:61][:8] + (5000).to_bytes(4, "big") + source.randbytes(300)
+    torn = source.choice((content[: source.randrange(12, 150)], bytes(source.randrange(1, 5000)), source.randbytes(300)))
     with path.open("ab") as log:
         log.write(torn)
 

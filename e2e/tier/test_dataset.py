@@ -7,6 +7,7 @@ import kafka
 import pytest
 
 from harness import dataset, segments
+from harness.broker import Esker
 from harness.clients import Confluent, create_topic
 from harness.process import wait_until
 from harness.tools import full
@@ -96,8 +97,6 @@ def local_bytes(broker, topic, partition):
 @pytest.fixture(scope="module")
 def tiered(minio, folder):
     """A broker on MinIO that holds the whole data set, restarted half-way, with the cold part offloaded."""
-    from harness.broker import Esker
-
     bucket, url = minio.bucket()
     broker = Esker(folder / "tiered", object_store=url, env=minio.environment()).start()
     topic = create_topic(

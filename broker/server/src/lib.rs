@@ -21,6 +21,8 @@ pub mod membership;
 pub mod metrics;
 pub mod partition;
 pub mod partitions;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 pub mod producer_ids;
 pub mod replicas;
 pub mod retention;

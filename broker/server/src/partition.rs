@@ -48,6 +48,8 @@ pub struct Partition {
     dirty: Dirty,
     /// Set where the log cannot be trusted, see [`Partition::take_offline`].
     offline: AtomicBool,
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) unwritten: crate::planted::Unwritten,
     /// Guards that the high watermark and its waiters move together.
     publishing: Mutex<()>,
 }
@@ -91,6 +93,8 @@ impl Partition {
             waiters: Waiters::default(),
             dirty,
             offline: AtomicBool::new(false),
+            #[cfg(feature = "planted-bugs")]
+            unwritten: crate::planted::Unwritten::default(),
             publishing: Mutex::new(()),
         }
     }

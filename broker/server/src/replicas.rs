@@ -24,6 +24,8 @@ use tracing::{error, info, warn};
 use crate::authority::{Commit, commit};
 use crate::broker::Shared;
 use crate::commit::Dirty;
+#[cfg(feature = "planted-bugs")]
+use crate::config::PlantedBug;
 use crate::config::topic::TopicConfig;
 use crate::environment::Work;
 use crate::partition::{Partition, tiering};
@@ -237,6 +239,14 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
                     if let Err(doubt) = check_proof(shared, proof, &partition, &value.value) {
                         error!(topic = %partition.topic, partition = index, "{doubt}");
                         partition.take_offline();
+                    }
+                    #[cfg(feature = "planted-bugs")]
+                    match shared.config.planted_bug {
+                        Some(PlantedBug::CutBatch) => crate::planted::cut_batch(&partition),
+                        Some(PlantedBug::KeepTruncatedTail) => {
+                            crate::planted::keep_truncated_tail(shared, &partition);
+                        }
+                        _ => {}
                     }
                     shared.partitions.insert(Arc::new(partition));
                     true

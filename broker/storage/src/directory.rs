@@ -216,7 +216,16 @@ impl LogDirectory {
         for log in self.shared.open_logs() {
             log.finish().map_err(|failure| self.shared.fail_with(failure))?;
         }
-        while self.commit_round()?.more {}
+        loop {
+            let round = self.commit_round()?;
+            if !round.starved.is_empty() {
+                // What the full disk left out is recovered at the next start.
+                return Ok(());
+            }
+            if !round.more {
+                break;
+            }
+        }
         let Some(latest) = self.incarnations().last().copied() else {
             return Ok(());
         };

@@ -70,15 +70,20 @@ impl<E: Entry> EntryFile<E> {
         count.checked_sub(1).and_then(|index| self.tail.get(index)).copied()
     }
 
+    /// Appends the bytes of the tail.
+    pub(crate) fn put_tail(&self, bytes: &mut Vec<u8>) {
+        for entry in &self.tail {
+            entry.put(bytes);
+        }
+    }
+
     /// Writes the tail behind the entries on disk.
     pub(crate) fn flush(&mut self, file: &dyn DiskFile) -> io::Result<()> {
         if self.tail.is_empty() {
             return Ok(());
         }
         let mut bytes = Vec::with_capacity(self.tail.len() * E::BYTES);
-        for entry in &self.tail {
-            entry.put(&mut bytes);
-        }
+        self.put_tail(&mut bytes);
         file.write_all_at(u64::from(self.on_disk) * E::BYTES as u64, &bytes)?;
         self.on_disk += self.tail.len() as u32;
         self.tail = Vec::new();

@@ -180,6 +180,19 @@ async fn append_one(
         }
     };
     let batch_bytes = batch.len();
+    #[cfg(feature = "planted-bugs")]
+    if shared.config.planted_bug == Some(crate::config::PlantedBug::AckBeforeWrite)
+        && let Some(appended) =
+            crate::planted::acknowledge_before_write(shared, &partition, batch.clone())
+    {
+        return Ok(Accepted {
+            partition,
+            base_offset: appended.base_offset,
+            end: appended.end,
+            log_append_time_ms: -1,
+            log_start_offset: appended.log_start_offset,
+        });
+    }
     let now = shared.environment.now();
     let zstd_allowed = version >= ZSTD_VERSION_MIN;
     let appended = {

@@ -72,7 +72,7 @@ pub(super) fn open(
     let existing = if disk.exists(&path).map_err(failed)? {
         examine(disk.as_ref(), &path, identity)?
     } else {
-        disk.create_dir_all(&path).map_err(failed)?;
+        create_durably(disk.as_ref(), &path).map_err(failed)?;
         None
     };
     // Before the first write, so that this handle is told of every failed write-back.
@@ -118,9 +118,24 @@ fn share(
         ends: Mutex::new(ends),
         unrecorded: Mutex::default(),
         names_unsynced: AtomicBool::new(false),
+        started_clean: clean_marker,
         clean_marker: Mutex::new(clean_marker),
         log_id_next: AtomicU64::new(0),
     }
+}
+
+/// Makes a directory and its missing parents, durably.
+fn create_durably(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let mut parents = Vec::new();
+    for made in path.ancestors().filter(|one| !one.as_os_str().is_empty()) {
+        if disk.exists(made)? {
+            break;
+        }
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        parents.push(parent.unwrap_or(Path::new(".")));
+    }
+    disk.create_dir_all(path)?;
+    parents.into_iter().try_for_each(|parent| disk.sync_dir(parent))
 }
 
 /// The text of a file, `None` when it is absent.
@@ -189,9 +204,6 @@ fn make(
     identity: &Identity,
     random: &mut dyn FnMut() -> [u8; 16],
 ) -> io::Result<Meta> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        disk.sync_dir(parent)?;
-    }
     disk.open(&path.join(durable_ends::FILE_NAME), OpenMode::Replace)?.sync_data()?;
     disk.sync_dir(path)?;
     let mut id = TopicId::from_random(random());

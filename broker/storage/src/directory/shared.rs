@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) unrecorded: Mutex<BTreeMap<PartitionKey, Recorded>>,
     /// Whether names in the directory itself wait for a sync.
     pub(crate) names_unsynced: AtomicBool,
+    /// Whether the process before stopped cleanly, so that all that it wrote is on the disk.
+    pub(crate) started_clean: bool,
     /// Whether the file of a clean stop is still there.
     pub(crate) clean_marker: Mutex<bool>,
     pub(crate) log_id_next: AtomicU64,

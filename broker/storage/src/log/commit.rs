@@ -31,9 +31,12 @@ impl Log {
     pub(crate) fn capture(&self) -> Result<Capture, IoFailure> {
         let epochs_saved = self.save_epochs();
         let mut state = self.state();
-        state.queued = false;
-        epochs_saved?;
+        if let Err(failure) = epochs_saved {
+            state.queued = false;
+            return Err(failure);
+        }
         if state.closed {
+            state.queued = false;
             let (generation, end) = (state.generation, state.end);
             return Ok(Capture { generation, end, files: Vec::new(), names: false });
         }
@@ -42,6 +45,8 @@ impl Log {
             Err(error) if crate::directory::is_no_space(&error) => {}
             other => self.directory.judge(other)?,
         }
+        // Only now: what the checkpoint wrote belongs to this round.
+        state.queued = false;
         state.active.unsynced = false;
         let files = std::mem::take(&mut state.unsynced).into_values().collect();
         let names = std::mem::take(&mut state.names_unsynced);

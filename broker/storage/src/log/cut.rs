@@ -46,6 +46,7 @@ impl Log {
                 // This process wrote every snapshot below it.
                 trusted_end: end,
                 records_lost: false,
+                all_synced: true,
                 local_start: state.local_start,
                 log_start: state.log_start,
                 seen_epoch: state.latest_epoch(),
@@ -210,10 +211,8 @@ impl Log {
             return Err(ChangeError::OutOfRange { offset: to, start, end });
         }
         if to > state.log_start {
+            // Its epochs stay until the new start is on the disk: a crash may undo the move.
             state.log_start = to;
-            if state.epochs.forget_before(to) {
-                state.epochs_unsaved = true;
-            }
             self.queue_locked(&mut state);
         }
         Ok(state.log_start)
@@ -244,6 +243,9 @@ impl Log {
             let local_start = recorded.local_start;
             state.sealed.retain(|segment| segment.base >= local_start);
             state.local_start = local_start;
+            if state.epochs.forget_before(recorded.log_start) {
+                state.epochs_unsaved = true;
+            }
             let snapshots: Vec<Offset> =
                 state.snapshots.iter().copied().filter(|at| *at < local_start).collect();
             state.snapshots.retain(|at| *at >= local_start);

@@ -35,6 +35,8 @@ pub(super) struct Source {
     pub(super) trusted_end: Offset,
     /// Nothing is known, so that everything counts as having been synced.
     pub(super) records_lost: bool,
+    /// Everything that is there is on the disk.
+    pub(super) all_synced: bool,
     pub(super) local_start: Offset,
     pub(super) log_start: Offset,
     pub(super) seen_epoch: LeaderEpoch,
@@ -191,7 +193,10 @@ impl Plan {
         plan.remove_segments = passed;
         let origin = plan.choose_origin(around, source, &listing)?;
         plan.read(around, source, &listing, origin)?;
-        plan.unproven = source.records_lost
+        // After a kill even what agrees with the records may be in the page cache alone: files that
+        // were made after the last round.
+        plan.unproven = !source.all_synced
+            || source.records_lost
             || source.limit < Offset::MAX
             || plan.end > source.trusted_end
             || plan.damage.is_some();
@@ -279,7 +284,10 @@ impl Plan {
         let of_snapshot =
             |(offset, kind): &(Offset, FileKind)| (*kind == FileKind::Snapshot).then_some(*offset);
         let mut candidates: Vec<Offset> = listing.files.iter().filter_map(of_snapshot).collect();
-        candidates.retain(|offset| (first..=bound).contains(offset));
+        // A snapshot at the very end may have been written after the round that reached it, and then
+        // the indexes below it are not known to be on the disk.
+        let proven = |offset: Offset| source.all_synced || offset < bound || offset == first;
+        candidates.retain(|offset| (first..=bound).contains(offset) && proven(*offset));
         candidates.sort();
         for offset in candidates.into_iter().rev() {
             if let Some(producers) = around.producers_at(offset)? {

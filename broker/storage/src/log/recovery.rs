@@ -116,9 +116,10 @@ impl Log {
     }
 
     fn recover(&self, recorded: RecordedEnd, now: Timestamp) -> Result<RecoveryReport, PlanError> {
-        let source = Source::new(recorded);
+        let source = Source::new(recorded, self.directory.started_clean);
         let plan = Plan::make(&self.surroundings(now), &source)?;
-        let (epochs, epochs_rebuilt) = self.load_epochs(&plan)?;
+        let loaded = self.load_epochs(&plan)?;
+        let (epochs, epochs_rebuilt, epochs_changed) = loaded;
         let mut state = self.state();
         let mut report = RecoveryReport {
             created: plan.created,
@@ -137,9 +138,10 @@ impl Log {
         let tiered = matches!(recorded, RecordedEnd::Known(known) if known.log_start < plan.local_start);
         self.carry_out(plan, &mut state, &mut report)?;
         state.log_start = if tiered { source.log_start } else { log_start };
+        let known_start = state.log_start;
         state.synced_end = source.trusted_end.clamp(state.local_start, state.end);
-        state.epochs_unsaved = epochs != state.epochs || epochs_rebuilt;
         state.epochs = epochs;
+        state.epochs_unsaved = epochs_changed | state.epochs.forget_before(known_start);
         state.seen_epoch = source.seen_epoch;
         let anything = report.created
             || report.rewritten_bytes > 0
@@ -167,8 +169,9 @@ impl Log {
         }
     }
 
-    /// The leader epochs up to the end of the plan, and whether the checkpoint was of no use.
-    fn load_epochs(&self, plan: &Plan) -> Result<(LeaderEpochs, bool), PlanError> {
+    /// The leader epochs up to the end of the plan, whether the checkpoint was of no use, and whether
+    /// it says anything else.
+    fn load_epochs(&self, plan: &Plan) -> Result<(LeaderEpochs, bool, bool), PlanError> {
         let path = self.path.join(EPOCH_CHECKPOINT);
         let loaded = match read_all(self.directory.disk.as_ref(), &path) {
             Ok(bytes) => std::str::from_utf8(&bytes).ok().and_then(LeaderEpochs::decode),
@@ -177,6 +180,7 @@ impl Log {
         };
         let empty = plan.end == plan.local_start;
         let rebuilt = loaded.is_none() && !empty;
+        let saved = loaded.clone();
         let mut epochs = match loaded {
             Some(epochs) => epochs,
             None if empty => LeaderEpochs::default(),
@@ -186,7 +190,8 @@ impl Log {
         for &(epoch, start) in &plan.epochs {
             epochs.begin(epoch, start);
         }
-        Ok((epochs, rebuilt))
+        let changed = saved.as_ref() != Some(&epochs);
+        Ok((epochs, rebuilt, changed))
     }
 
     /// Does what a plan says, and takes over what it found. Nothing is synced: what was touched is
@@ -242,7 +247,7 @@ impl Log {
             }
             self.write_aborted(base, segment.aborted_kept, &segment.aborted, &mut unsynced)?;
             let is_active = segment.indexes.is_none();
-            let (mut offsets, mut times) = segment.indexes.unwrap_or_else(|| {
+            let (offsets, times) = segment.indexes.unwrap_or_else(|| {
                 (active.offset_index.clone(), active.time_index.clone())
             });
             let kinds = [
@@ -250,14 +255,16 @@ impl Log {
                 (FileKind::TimeIndex, TimeEntry::BYTES, times.on_disk()),
             ];
             for (kind, entry_bytes, entries) in kinds {
-                self.cut_index(base, kind, u64::from(entries) * entry_bytes as u64)?;
-            }
-            if !is_active {
-                offsets.flush(self.create(base, FileKind::OffsetIndex)?.as_ref())?;
-                times.flush(self.create(base, FileKind::TimeIndex)?.as_ref())?;
-            }
-            for (kind, _, _) in kinds {
-                if plan.unproven && self.directory.disk.exists(&self.file_path(base, kind))? {
+                let good_bytes = u64::from(entries) * entry_bytes as u64;
+                let mut tail = Vec::new();
+                if !is_active {
+                    match kind {
+                        FileKind::OffsetIndex => offsets.put_tail(&mut tail),
+                        _ => times.put_tail(&mut tail),
+                    }
+                }
+                let changed = self.mend_index(base, kind, good_bytes, &tail)?;
+                if changed || (plan.unproven && self.directory.disk.exists(&self.file_path(base, kind))?) {
                     unsynced.insert((base, kind), self.create(base, kind)?);
                 }
             }
@@ -274,6 +281,7 @@ impl Log {
         active.allocated = active.bytes;
         active.unsynced = unsynced.contains_key(&(active.base, FileKind::Log));
         state.names_unsynced |= plan.unproven
+            || !unsynced.is_empty()
             || !plan.remove_segments.is_empty()
             || !plan.remove_files.is_empty()
             || !plan.remove_others.is_empty();
@@ -297,13 +305,29 @@ impl Log {
         self.path.join(segment_file(base, kind))
     }
 
-    /// Cuts an index to the entries that are good.
-    fn cut_index(&self, base: Offset, kind: FileKind, good_bytes: u64) -> io::Result<()> {
-        let path = self.file_path(base, kind);
-        if self.directory.disk.len(&path)?.is_some_and(|bytes| bytes > good_bytes) {
-            self.create(base, kind)?.truncate(good_bytes)?;
+    /// Makes an index hold what is good of it and then `tail`. Whether it had to be changed.
+    fn mend_index(
+        &self,
+        base: Offset,
+        kind: FileKind,
+        good_bytes: u64,
+        tail: &[u8],
+    ) -> io::Result<bool> {
+        let there = self.directory.disk.len(&self.file_path(base, kind))?;
+        if there.is_none() && tail.is_empty() {
+            return Ok(false);
         }
-        Ok(())
+        let file = self.create(base, kind)?;
+        if there == Some(good_bytes + tail.len() as u64) {
+            let mut found = Vec::new();
+            file.read_at(good_bytes, tail.len(), &mut found)?;
+            if found == tail {
+                return Ok(false);
+            }
+        }
+        file.truncate(good_bytes)?;
+        file.write_all_at(good_bytes, tail)?;
+        Ok(true)
     }
 
     /// Writes the transaction index of a scanned segment: what was good, then what was found.
@@ -352,7 +376,7 @@ fn rewrite(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
 
 /// What the records say, as a plan needs it.
 impl Source {
-    pub(super) fn new(recorded: RecordedEnd) -> Source {
+    pub(super) fn new(recorded: RecordedEnd, all_synced: bool) -> Source {
         let nothing = Recorded {
             epoch: LeaderEpoch::NONE,
             end: Offset::ZERO,
@@ -366,6 +390,7 @@ impl Source {
         Source {
             trusted_end: known.end,
             records_lost: recorded == RecordedEnd::Unknown,
+            all_synced,
             local_start: known.local_start,
             log_start: known.log_start,
             seen_epoch: known.epoch,

@@ -8,7 +8,7 @@ use esker_protocol::records::{Batch, BatchHeader};
 
 use super::append::placed;
 use crate::disk::DiskFile;
-use crate::entry_file::{EntryFile, file_floor};
+use crate::entry_file::{EntryFile, read_entries};
 use crate::error::Damage;
 use crate::index::{AbortedTransaction, OffsetEntry, TimeEntry};
 use crate::segment::Active;
@@ -123,9 +123,15 @@ pub(super) fn resume_below(
         return Ok(from_start(empty));
     };
     let base = empty.base;
-    let count = entries_in::<OffsetEntry>(offset_index.as_ref())?;
-    let below = |entry: &OffsetEntry| base + i64::from(entry.relative) < offset;
-    let (count, Some(entry)) = file_floor(offset_index.as_ref(), count, below)? else {
+    // Behind the entries that are proven may be holes that a crash left, so that order says nothing:
+    // the proven ones are those that rise from the first on. No entry is at position 0.
+    let (count, entry) = rising_prefix(offset_index.as_ref(), |last, entry: &OffsetEntry| {
+        let rises = last.is_none_or(|last: OffsetEntry| {
+            entry.relative > last.relative && entry.position > last.position
+        });
+        rises && entry.position > 0 && base + i64::from(entry.relative) < offset
+    })?;
+    let Some(entry) = entry else {
         return Ok(from_start(empty));
     };
     let header = BatchReader::of_headers(log, u64::from(entry.position), length).header()?;
@@ -136,14 +142,21 @@ pub(super) fn resume_below(
     if header.last_offset() != base + i64::from(entry.relative) {
         return Ok(from_start(empty));
     }
-    let (time_count, time_entry) = match &time_index {
-        None => (0, None),
-        Some(file) => {
-            let count = entries_in::<TimeEntry>(file.as_ref())?;
-            let not_after = |time: &TimeEntry| time.relative <= entry.relative;
-            file_floor(file.as_ref(), count, not_after)?
-        }
+    let Some(time_index) = time_index else {
+        return Ok(from_start(empty));
     };
+    let first_time = read_entries::<TimeEntry>(time_index.as_ref(), 0, 1)?;
+    if first_time.first().is_some_and(|time| time.timestamp.0 == 0 && time.relative == 0) {
+        // A hole, or the only entry that looks like one.
+        return Ok(from_start(empty));
+    }
+    let (time_count, time_entry) =
+        rising_prefix(time_index.as_ref(), |last, time: &TimeEntry| {
+            let rises = last.is_none_or(|last: TimeEntry| {
+                time.timestamp > last.timestamp && time.relative > last.relative
+            });
+            rises && time.relative <= entry.relative
+        })?;
     let mut active = empty;
     active.bytes = u64::from(entry.position) + header.size_in_bytes() as u64;
     active.first_timestamp = Some(first.max_timestamp);
@@ -153,6 +166,29 @@ pub(super) fn resume_below(
     active.time_index = EntryFile::with_prefix(time_count, time_entry);
     active.bytes_since_entry = header.size_in_bytes() as u64;
     Ok(Resume { active, expected: header.next_offset() })
+}
+
+/// The entries from the first on for which `good` holds, given the one before: how many, and the last.
+fn rising_prefix<E: crate::entry_file::Entry>(
+    file: &dyn DiskFile,
+    good: impl Fn(Option<E>, &E) -> bool,
+) -> io::Result<(u32, Option<E>)> {
+    const ENTRIES_AT_ONCE: u32 = 8192;
+    let (mut count, mut last) = (0, None);
+    loop {
+        let entries = read_entries::<E>(file, count, ENTRIES_AT_ONCE)?;
+        let full = entries.len() == ENTRIES_AT_ONCE as usize;
+        for entry in entries {
+            if !good(last, &entry) {
+                return Ok((count, last));
+            }
+            last = Some(entry);
+            count += 1;
+        }
+        if !full {
+            return Ok((count, last));
+        }
+    }
 }
 
 /// Whole entries in an index file.

@@ -1,0 +1,74 @@
+//! Random operations, crashes and faults against a plain model of the log.
+
+#[expect(unreachable_pub, reason = "one module tree serves several test binaries")]
+mod support;
+
+use esker_storage::CommitMode;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngSeed, TestRunner};
+use support::driver::{Driver, Op, Planted, op};
+
+/// Cases of a quick run; `FULL=1` runs many more.
+const CASES: u32 = 96;
+const CASES_FULL: u32 = 5000;
+/// Cases in which a planted bug must show at least once.
+const CASES_PLANTED: u32 = 60;
+
+#[expect(clippy::disallowed_methods, reason = "a test's length is chosen by its caller")]
+fn cases() -> u32 {
+    if std::env::var("FULL").is_ok_and(|full| full == "1") { CASES_FULL } else { CASES }
+}
+
+fn run(planted: Planted, sync_fs: bool, ops: &[Op]) -> Result<(), String> {
+    let commit = if sync_fs { CommitMode::SyncFs } else { CommitMode::FileByFile };
+    Driver::new(planted, commit)?.run(ops)
+}
+
+#[test]
+fn the_log_agrees_with_its_model_through_crashes_and_faults() {
+    let config = Config {
+        cases: cases(),
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(20_260_101),
+        max_shrink_iters: 2000,
+        ..Config::default()
+    };
+    let strategy = (any::<bool>(), prop::collection::vec(op(), 1..120));
+    TestRunner::new(config)
+        .run(&strategy, |(sync_fs, ops)| {
+            run(Planted::Nothing, sync_fs, &ops).map_err(TestCaseError::fail)
+        })
+        .unwrap();
+}
+
+/// Runs random operations with a bug until the comparison notices it.
+fn is_caught(planted: Planted) -> bool {
+    let config = Config { rng_seed: RngSeed::Fixed(7), ..Config::default() };
+    let mut runner = TestRunner::new(config);
+    let strategy = prop::collection::vec(op(), 60..120);
+    (0..CASES_PLANTED).any(|_| {
+        let ops = strategy.new_tree(&mut runner).unwrap().current();
+        run(planted, false, &ops).is_err()
+    })
+}
+
+#[test]
+fn nothing_is_caught_where_nothing_is_planted() {
+    assert!(!is_caught(Planted::Nothing));
+}
+
+#[test]
+fn an_acknowledgement_before_the_sync_is_caught() {
+    assert!(is_caught(Planted::AcknowledgesBeforeTheSync));
+}
+
+#[test]
+fn a_missing_directory_sync_is_caught() {
+    assert!(is_caught(Planted::ForgetsDirectories));
+}
+
+#[test]
+fn a_lying_disk_loses_acknowledged_batches() {
+    assert!(is_caught(Planted::SyncsLie));
+}
