@@ -300,7 +300,7 @@ fn counter(registry: &prometheus::Registry, name: &str) -> u64 {
     let families = registry.gather();
     let family = families.iter().find(|family| family.name() == name);
     let metrics = family.map(|family| family.get_metric()).unwrap_or_default();
-    metrics.iter().map(|metric| metric.get_counter().value() as u64).sum()
+    metrics.iter().map(|metric| metric.get_counter().get_value() as u64).sum()
 }
 
 /// Whether stdout shows colours.
