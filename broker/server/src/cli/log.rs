@@ -209,8 +209,8 @@ pub(super) fn print_records(batch: &Batch<'_>, output: Output) -> Result<(), Str
                 "  {} {} key={} value={}",
                 record.offset,
                 record.timestamp,
-                show(record.key).escape_debug(),
-                show(record.value).escape_debug()
+                printable(&show(record.key)),
+                printable(&show(record.value))
             )),
             Output::Json => say(json!({
                 "offset": record.offset.0,
@@ -226,6 +226,17 @@ pub(super) fn print_records(batch: &Batch<'_>, output: Output) -> Result<(), Str
         }
     }
     Ok(())
+}
+
+/// Text without what would upset a terminal or break the line.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|character| {
+            let escaped = character.is_control().then(|| character.escape_default());
+            let plain = escaped.is_none().then_some(character);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
 }
 
 /// Prints the entries of an index: a first number of `first_bytes` bytes, and a 32-bit one.

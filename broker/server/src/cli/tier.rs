@@ -76,9 +76,7 @@ impl Store {
         let store: Arc<dyn ObjectStore> = match self.url.strip_prefix("file://") {
             // A broker makes the folder and sweeps what was left half-written; whoever only looks
             // does neither, for a broker may be at work in it.
-            Some(path) => Arc::new(LocalFileSystem::new_with_prefix(path).map_err(|error| {
-                Failure::Failed(format!("--object-store {}: {error}", self.url))
-            })?),
+            Some(path) => Arc::new(folder_store(path)?),
             None => {
                 let options = runtime::store_options(&config);
                 esker_tier::store::open(&self.url, &options)
@@ -87,6 +85,14 @@ impl Store {
         };
         Ok(Bucket::new(store, Arc::new(Inline)))
     }
+}
+
+fn folder_store(path: &str) -> Result<LocalFileSystem, Failure> {
+    let failed = |problem: String| Failure::Failed(format!("--object-store file://{path}: {problem}"));
+    if !std::path::Path::new(path).is_dir() {
+        return Err(failed("no such folder".to_owned()));
+    }
+    LocalFileSystem::new_with_prefix(path).map_err(|error| failed(error.to_string()))
 }
 
 impl Filter {

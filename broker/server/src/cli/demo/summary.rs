@@ -126,7 +126,7 @@ pub(super) fn begin(plan: &Plan, place: &Place, address: SocketAddr, style: &Sty
     say(format!("  broker   {address} in this process; everything below goes through TCP"));
     say(format!("  files    {}", place.directory.display()));
     say(format!(
-        "  topic    {TOPIC}: {PARTITIONS} partitions in segments of {}, of which each keeps {LOCAL_SEGMENTS} locally",
+        "  topic    {TOPIC}: {PARTITIONS} partitions in segments of {}; the newest {LOCAL_SEGMENTS} of each stay on local disk",
         table::size(plan.segment_bytes),
     ));
     say("");
@@ -139,7 +139,7 @@ fn step(number: u32, name: &str, text: &str, style: &Style) {
 
 pub(super) fn streamed(written: &Written, style: &Style) {
     let text = format!(
-        "{} events, {}, in {}: {} events/s, each synced to disk before it was acknowledged",
+        "{} events, {}, in {}: {} events/s, each on disk before it was acknowledged",
         count(written.records()),
         table::size(written.bytes()),
         seconds(written.took),
@@ -251,7 +251,11 @@ fn rate(count: u64, took: Duration) -> u64 {
 }
 
 fn seconds(took: Duration) -> String {
-    format!("{:.1} s", took.as_secs_f64())
+    if took < Duration::from_secs(1) {
+        format!("{} ms", took.as_millis())
+    } else {
+        format!("{:.1} s", took.as_secs_f64())
+    }
 }
 
 /// A number for people: `200,000`.

@@ -62,9 +62,29 @@ pub(super) async fn run(options: &Cat) -> Outcome {
             }
         });
         read.await.map_err(failed)?;
-        outcome?;
+        match outcome {
+            Ok(()) => {}
+            Err(Stop::Closed) => return Ok(()),
+            Err(Stop::Failed(failure)) => return Err(failure),
+        }
     }
-    io::stdout().flush().map_err(Failure::failed)
+    Ok(())
+}
+
+/// Why nothing more is written.
+enum Stop {
+    /// Whoever read has closed the pipe: they have seen enough.
+    Closed,
+    Failed(Failure),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Stop {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Stop::Closed,
+            _ => Stop::Failed(Failure::Failed(format!("stdout: {error}"))),
+        }
+    }
 }
 
 /// The object at a path that the user gave.
@@ -116,16 +136,20 @@ fn only(listing: &Listing) -> Result<&Place, Failure> {
 }
 
 /// Writes the wanted batches of a frame, which holds whole ones.
-fn write(frame: &Bytes, options: &Cat) -> Outcome {
+fn write(frame: &Bytes, options: &Cat) -> Result<(), Stop> {
+    let mut stdout = io::stdout();
     for batch in Batches::new(frame) {
-        let batch = batch.map_err(Failure::failed)?;
-        if is_wanted(&batch, options.from, options.to) {
-            if options.records {
-                log::print_records(&batch, options.output).map_err(Failure::Failed)?;
-            } else {
-                io::stdout().write_all(batch.bytes()).map_err(Failure::failed)?;
-            }
+        let batch = batch.map_err(|error| Stop::Failed(Failure::failed(error)))?;
+        if !is_wanted(&batch, options.from, options.to) {
+            continue;
         }
+        if options.records {
+            let printed = log::print_records(&batch, options.output);
+            printed.map_err(|error| Stop::Failed(Failure::Failed(error)))?;
+        } else {
+            stdout.write_all(batch.bytes())?;
+        }
+        stdout.flush()?;
     }
     Ok(())
 }
