@@ -196,7 +196,7 @@ fn batch_json(header: &BatchHeader, position: u64, is_valid: bool) -> Value {
     })
 }
 
-fn print_records(batch: &Batch<'_>, output: Output) -> Result<(), String> {
+pub(super) fn print_records(batch: &Batch<'_>, output: Output) -> Result<(), String> {
     let records = batch.records(&Caps::default()).map_err(|error| error.to_string())?;
     for record in records.iter() {
         let record = record.map_err(|error| error.to_string())?;
@@ -209,8 +209,8 @@ fn print_records(batch: &Batch<'_>, output: Output) -> Result<(), String> {
                 "  {} {} key={} value={}",
                 record.offset,
                 record.timestamp,
-                show(record.key).escape_debug(),
-                show(record.value).escape_debug()
+                printable(&show(record.key)),
+                printable(&show(record.value))
             )),
             Output::Json => say(json!({
                 "offset": record.offset.0,
@@ -226,6 +226,17 @@ fn print_records(batch: &Batch<'_>, output: Output) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Text without what would upset a terminal or break the line.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|character| {
+            let escaped = character.is_control().then(|| character.escape_default());
+            let plain = escaped.is_none().then_some(character);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
 }
 
 /// Prints the entries of an index: a first number of `first_bytes` bytes, and a 32-bit one.

@@ -58,7 +58,7 @@ pub(super) fn client_runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 /// The value of an environment variable that stands in for a key that is not set.
 #[expect(clippy::disallowed_methods, reason = "the command line reads the environment, once")]
-fn variable(name: &str) -> Option<String> {
+pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
