@@ -319,8 +319,8 @@ impl Broker {
         });
         run_commit(&shared, &stages.commit, &raise);
         // The first pass leads what this broker should lead before any client is let in.
-        replicas::reconcile(&shared, &proof).await;
-        run_background(&shared, &proof, &stages.background);
+        let is_settled = replicas::reconcile(&shared, &proof).await;
+        run_background(&shared, &proof, &stages.background, is_settled);
         let (kafka, http) = bound.serve(&shared, &stages);
         Ok(Broker { shared, kafka, http, stages, fatal })
     }
@@ -406,15 +406,24 @@ fn run_commit(shared: &Arc<Shared>, stage: &Stage, fatal: &Fatal) {
     }
 }
 
-fn run_background(shared: &Arc<Shared>, proof: &Arc<Proof>, stage: &Stage) {
+fn run_background(
+    shared: &Arc<Shared>,
+    proof: &Arc<Proof>,
+    stage: &Stage,
+    is_settled: bool,
+) {
     let own = || (Arc::clone(shared), stage.stop.clone());
     let environment = &shared.environment;
     let (of, stop) = own();
-    stage.spawn(environment, replicas::run(of, Arc::clone(proof), stop));
+    stage.spawn(environment, replicas::run(of, Arc::clone(proof), is_settled, stop));
     let (of, stop) = own();
     stage.spawn(environment, controller::run(of, stop));
     let (of, stop) = own();
+    stage.spawn(environment, controller::clean(of, stop));
+    let (of, stop) = own();
     stage.spawn(environment, tiering::run(of, stop));
+    let (of, stop) = own();
+    stage.spawn(environment, tiering::guard_reserve(of, stop));
     let (of, stop) = own();
     stage.spawn(environment, retention::run(of, stop));
 }

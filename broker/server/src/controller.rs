@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_metadata::Image;
 use esker_metadata::controller as decide;
 use esker_protocol::TopicId;
 use tokio_util::sync::CancellationToken;
@@ -38,10 +39,7 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 /// One pass. Returns whether nothing is left to do.
 async fn pass(shared: &Arc<Shared>) -> bool {
     let image = shared.image();
-    let is_controller = image
-        .controller()
-        .is_some_and(|controller| controller.value.broker == shared.config.node_id);
-    if !is_controller {
+    if !is_controller(shared, &image) {
         return true;
     }
     let settings = decide::PlanSettings { min_isr_default: min_isr_default(shared) };
@@ -57,6 +55,34 @@ async fn pass(shared: &Arc<Shared>) -> bool {
             }
         }
     }
+    true
+}
+
+/// Cleans up after deleted topics, apart from [`run`]: a store that is away, or a topic of many
+/// objects, must not keep others from being created.
+pub async fn clean(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut images = shared.images();
+    loop {
+        images.mark_unchanged();
+        let is_settled = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            is_settled = clean_all(&shared) => is_settled,
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = images.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(RETRY_PAUSE), if !is_settled => {}
+        }
+    }
+}
+
+async fn clean_all(shared: &Arc<Shared>) -> bool {
+    let image = shared.image();
+    if !is_controller(shared, &image) {
+        return true;
+    }
     let mut is_settled = true;
     for (id, deleted) in image.deleted() {
         let Some(transaction) = decide::forget_topic(&image, id) else { continue };
@@ -70,6 +96,12 @@ async fn pass(shared: &Arc<Shared>) -> bool {
         }
     }
     is_settled
+}
+
+fn is_controller(shared: &Shared, image: &Image) -> bool {
+    image
+        .controller()
+        .is_some_and(|controller| controller.value.broker == shared.config.node_id)
 }
 
 fn min_isr_default(shared: &Shared) -> i32 {

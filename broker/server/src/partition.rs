@@ -232,9 +232,11 @@ impl Partition {
             let producer = batch.header.producer_id;
             return Err(AppendError::InvalidTransactionState { producer }.into());
         }
-        let appended = self.log.append_as_leader(&batch, epoch, now, config.log_append_time)?;
+        let appended = self.log.append_as_leader(&batch, epoch, now, config.log_append_time);
         drop(leading);
+        // Also after an error: a directory that has failed is noticed by its commit loop.
         self.dirty.mark();
+        let appended = appended?;
         // In relaxed mode what is written counts as durable at once.
         self.publish();
         Ok(appended)

@@ -234,6 +234,10 @@ async fn wait_until_served(
                 return Err(Refusal::new(ErrorCode::TopicAlreadyExists, message));
             }
             Some(topic) if topic.value.state == TopicState::Live => break,
+            None if image.deleted_topic(id).is_some() => {
+                let message = "The topic was deleted while it was created.";
+                return Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, message));
+            }
             _ => {}
         }
         images.changed().await.map_err(Refusal::store)?;

@@ -32,6 +32,10 @@ const STORAGE_ERROR_UNKNOWN_VERSION_MAX: i16 = 5;
 /// Partitions read from the object store at a time for one request.
 const REMOTE_READS_MAX: usize = 16;
 
+/// The longest long poll, whatever the client asks: a connection whose peer is gone is noticed by
+/// then.
+const WAIT_TIME_MAX: Duration = Duration::from_secs(300);
+
 /// A session id that names no session, and the epochs that want none.
 const NO_SESSION: i32 = 0;
 const SESSION_EPOCH_FIRST: i32 = 0;
@@ -101,6 +105,7 @@ pub(crate) fn apply(
         return super::reply(&answer, &response);
     }
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let max_wait = max_wait.min(WAIT_TIME_MAX);
     let request = own(shared, answer, listener, request);
     let shared = Arc::clone(shared);
     Reply::Later(Box::pin(async move {
@@ -175,8 +180,9 @@ async fn read_or_wait(
     request: &Request,
     deadline: Instant,
 ) -> Vec<Vec<Answered>> {
-    let wake = Arc::new(Notify::new());
     loop {
+        // A new one for each round: what is left of the one before is dead and gets swept.
+        let wake = Arc::new(Notify::new());
         // Registered before reading, so that what arrives meanwhile is not slept through.
         let mut waits_for_tail = false;
         for (_, id, partitions) in &request.topics {
@@ -292,6 +298,13 @@ async fn read_one(
         partition.last_stable_offset()
     } else {
         partition.high_watermark()
+    };
+    let remote = match remote {
+        // Read ahead as one that may return nothing; now it turns out to be the first with anything.
+        Some(Ok(data)) if at_least_one && data.chunks.is_empty() => {
+            Some(read::remote(shared, &partition, asked.offset, limit, true).await)
+        }
+        remote => remote,
     };
     let data = match remote {
         Some(remote) => remote,
