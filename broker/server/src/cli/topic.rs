@@ -137,28 +137,31 @@ fn report(
     dry_run: bool,
     output: Output,
 ) -> Outcome {
-    let mut failure = None;
-    for (name, outcome) in outcomes {
-        match (&outcome, output) {
-            (Ok(()), Output::Table) => say(format!("topic {name} {verb}")),
-            (Ok(()), Output::Json) => say(json!({"topic": name, "ok": true, "dry_run": dry_run})),
-            (Err(error), Output::Json) => say(json!({
-                "topic": name,
-                "ok": false,
-                "dry_run": dry_run,
-                "code": error.code().map(ErrorCode::name),
-                "error": client::chain(error),
-            })),
-            (Err(_), Output::Table) => {}
-        }
-        if let Err(error) = outcome
-            && let Some(earlier) = failure.replace(client::chain(&error))
-            && output == Output::Table
-        {
-            super::complain(&earlier);
+    for (name, outcome) in &outcomes {
+        match output {
+            Output::Table if outcome.is_ok() => say(format!("topic {name} {verb}")),
+            Output::Table => {}
+            Output::Json => {
+                let error = outcome.as_ref().err();
+                say(json!({
+                    "topic": name,
+                    "ok": error.is_none(),
+                    "dry_run": dry_run,
+                    "code": error.and_then(ClientError::code).map(ErrorCode::name),
+                    "error": error.map(|error| client::chain(error)),
+                }));
+            }
         }
     }
-    failure.map_or(Ok(()), |line| Err(Failure::Failed(line)))
+    let failures = outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().err());
+    fail(failures.map(|error| client::chain(error)).collect())
+}
+
+/// Fails with the last of these lines, after all others were printed.
+fn fail(mut lines: Vec<String>) -> Outcome {
+    let Some(last) = lines.pop() else { return Ok(()) };
+    lines.iter().for_each(|line| super::complain(line));
+    Err(Failure::Failed(last))
 }
 
 /// Metadata of these topics, or of all where none is named.
@@ -216,13 +219,10 @@ fn summary(name: &str, topic: &Topic) -> Value {
 async fn describe(options: &Describe) -> Outcome {
     let client = options.target.connect().await?;
     let metadata = metadata(&client, &options.names).await?;
-    let mut failure = None;
+    let mut failures = Vec::new();
     for (name, topic) in &metadata.topics {
         if let Some(code) = topic.error {
-            let line = format!("describing topic {name}: {code}");
-            if let Some(earlier) = failure.replace(line) {
-                super::complain(&earlier);
-            }
+            failures.push(format!("describing topic {name}: {code}"));
             continue;
         }
         let settings = client.describe_topic_settings(name, client::deadline()).await;
@@ -232,7 +232,7 @@ async fn describe(options: &Describe) -> Outcome {
             Output::Json => say(described_json(name, topic, &settings)),
         }
     }
-    failure.map_or(Ok(()), |line| Err(Failure::Failed(line)))
+    fail(failures)
 }
 
 const PARTITION_COLUMNS: [&str; 7] =

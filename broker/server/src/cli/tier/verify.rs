@@ -52,7 +52,8 @@ pub(super) async fn run(options: &Verify) -> Outcome {
         found.problems.extend(report.problems);
     }
     bar.finish_and_clear();
-    found.report(options.output)
+    found.show(options.output);
+    found.outcome()
 }
 
 /// A bar on stderr, which shows nothing where nobody watches.
@@ -64,7 +65,7 @@ fn bar(bytes: u64) -> ProgressBar {
 }
 
 impl Found {
-    fn report(&self, output: Output) -> Outcome {
+    fn show(&self, output: Output) {
         match output {
             Output::Table => {
                 self.problems.iter().for_each(say);
@@ -92,6 +93,9 @@ impl Found {
                 "problems": self.problems,
             })),
         }
+    }
+
+    fn outcome(&self) -> Outcome {
         match self.problems.len() {
             0 => Ok(()),
             1 => Err(Failure::Failed("1 problem found".to_owned())),
@@ -107,8 +111,8 @@ mod tests {
     #[test]
     fn a_problem_makes_the_command_fail() {
         let clean = Found { partitions: 1, ..Found::default() };
-        assert!(clean.report(Output::Json).is_ok());
+        assert!(clean.outcome().is_ok());
         let bad = Found { problems: vec!["a: it is damaged".to_owned()], ..Found::default() };
-        assert!(matches!(bad.report(Output::Json), Err(Failure::Failed(_))));
+        assert!(matches!(bad.outcome(), Err(Failure::Failed(_))));
     }
 }
