@@ -18,7 +18,11 @@ _names = itertools.count()
 
 
 def create_topic(broker, partitions=1, name=None, **config):
-    """Makes a topic through the admin client and returns its name."""
+    """Makes a topic through the admin client and returns its name.
+
+    It keeps everything unless told otherwise: the records of many tests have timestamps of years ago.
+    """
+    config.setdefault("retention_ms", -1)
     name = name or f"t{next(_names)}"
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=settings(config))

@@ -166,7 +166,7 @@ def kill_again_and_again(broker, kills, seed):
     """The whole run. Returns (history, seen by the watcher, content at the end, complaints about reading)."""
     source = random.Random(seed)
     broker.start()
-    topic = create_topic(broker, PARTITIONS, segment_bytes=SEGMENT_BYTES, local_retention_bytes=LOCAL_BYTES, retention_ms=-1)
+    topic = create_topic(broker, PARTITIONS, segment_bytes=SEGMENT_BYTES, local_retention_bytes=LOCAL_BYTES)
     with Load(broker.bootstrap, topic, seed) as load, Watcher(broker.bootstrap, topic) as watcher:
         for _ in range(kills):
             if not load.await_acks(source.randrange(*ACKS_BETWEEN_KILLS)):

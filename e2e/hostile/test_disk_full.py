@@ -11,6 +11,7 @@ from harness.history import History, check, value
 from harness.records import Record
 
 DISK_MIB = 96
+RESERVE_BYTES = 8 * 1024 * 1024
 VALUE_BYTES = 100_000
 SEGMENT_BYTES = 4 * 1024 * 1024
 READ_SECONDS_MAX = 30
@@ -60,7 +61,7 @@ def read(broker, topic):
 
 
 def test_a_full_disk_refuses_writes_and_loses_nothing(esker, disk, tmp_path):
-    broker = esker(data_dir=disk / "data", object_store="none").start()
+    broker = esker(data_dir=disk / "data", object_store="none", options={"log.dir.reserve.bytes": RESERVE_BYTES}).start()
     topic = create_topic(broker, segment_bytes=SEGMENT_BYTES)
     history = History(1)
     refusals = fill(broker, topic, history)

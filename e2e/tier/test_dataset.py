@@ -100,7 +100,7 @@ def tiered(minio, folder):
     bucket, url = minio.bucket()
     broker = Esker(folder / "tiered", object_store=url, env=minio.environment()).start()
     topic = create_topic(
-        broker, PARTITIONS, segment_bytes=SEGMENT_BYTES, local_retention_bytes=LOCAL_BYTES, retention_ms=-1
+        broker, PARTITIONS, segment_bytes=SEGMENT_BYTES, local_retention_bytes=LOCAL_BYTES
     )
     written = Written()
     values = dataset.values(DATA_BYTES)

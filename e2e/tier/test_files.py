@@ -19,7 +19,7 @@ def fill(broker, topic, mebibytes, codec="none"):
 def test_an_object_is_byte_for_byte_the_local_segments(esker, minio, tmp_path):
     bucket, url = minio.bucket()
     broker = esker(object_store=url, env=minio.environment()).start()
-    topic = create_topic(broker, segment_bytes=2 * MIB, retention_ms=-1)
+    topic = create_topic(broker, segment_bytes=2 * MIB)
     fill(broker, topic, 9)
 
     def offloaded():

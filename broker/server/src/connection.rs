@@ -9,6 +9,7 @@
 //!   connections share before more than a first chunk is allocated.
 //! - At most [`REPLIES_IN_FLIGHT_MAX`] replies wait; then reading stops.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,9 +17,9 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -27,8 +28,11 @@ use crate::environment::Stream;
 /// Replies of one connection that may wait at a time.
 const REPLIES_IN_FLIGHT_MAX: usize = 64;
 
-/// What is allocated before the first bytes of a frame have arrived.
+/// What is allocated of a frame before as much of it has arrived.
 const FIRST_CHUNK_BYTES: usize = 64 << 10;
+
+/// What a connection that has sent nothing large holds ready to read into.
+const READ_BYTES_MIN: usize = 2 << 10;
 
 /// How long the rest of a frame may take once its length has arrived.
 const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
@@ -80,6 +84,15 @@ impl FrameBudget {
         }
     }
 
+    fn check(&self, claimed: i32) -> io::Result<usize> {
+        usize::try_from(claimed).ok().filter(|&bytes| bytes <= self.frame_bytes_max).ok_or_else(
+            || {
+                let problem = format!("a frame claims {claimed} bytes");
+                io::Error::new(io::ErrorKind::InvalidData, problem)
+            },
+        )
+    }
+
     async fn charge(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).ok()?;
         Arc::clone(&self.permits).acquire_many_owned(permits).await.ok()
@@ -104,118 +117,183 @@ pub async fn serve(
     limits: Limits,
     stop: CancellationToken,
 ) {
-    let (reader, writer) = tokio::io::split(stream);
-    let (replies, waiting) = mpsc::channel(REPLIES_IN_FLIGHT_MAX);
-    let gone = CancellationToken::new();
-    let read = async {
-        let end = read_requests(reader, peer, apply.as_ref(), &limits, &stop, &gone, replies).await;
-        if let Err(error) = end {
-            debug!(%peer, %error, "connection closed");
-        }
-    };
-    let write = async {
-        if let Err(error) = write_replies(writer, waiting).await {
-            debug!(%peer, %error, "connection lost");
-        }
-        // Nobody reads replies any more: applying further requests would be lost work.
-        gone.cancel();
-    };
-    tokio::join!(read, write);
+    if let Err(error) = run(stream, peer, apply.as_ref(), &limits, &stop).await {
+        debug!(%peer, %error, "connection closed");
+    }
 }
 
-async fn read_requests(
-    mut reader: ReadHalf<Box<dyn Stream>>,
+/// One loop reads, applies and writes: a peer that does not read its replies is not read from
+/// either, and a reply that is there already costs no hand-over.
+async fn run(
+    mut stream: Box<dyn Stream>,
     peer: SocketAddr,
     apply: &dyn Apply,
     limits: &Limits,
     stop: &CancellationToken,
-    gone: &CancellationToken,
-    replies: mpsc::Sender<Reply>,
 ) -> io::Result<()> {
+    let mut frames = FrameReader::new(limits.budget.clone());
+    let mut waiting: VecDeque<BoxFuture<'static, Option<Vec<Bytes>>>> = VecDeque::new();
+    let mut stopped = std::pin::pin!(stop.cancelled());
+    let mut reads = true;
+    // Armed once and checked when it rings: a busy connection never touches its timer.
+    let mut heard_at = Instant::now();
+    let mut silence = std::pin::pin!(tokio::time::sleep(limits.idle.min(FRAME_TIME_MAX)));
     loop {
-        let frame = tokio::select! {
+        if !reads && waiting.is_empty() {
+            return stream.shutdown().await;
+        }
+        let event = tokio::select! {
             biased;
-            () = gone.cancelled() => return Ok(()),
-            () = stop.cancelled() => return Ok(()),
-            frame = read_frame(&mut reader, limits) => frame?,
+            () = &mut stopped, if reads => Event::Stop,
+            response = next_response(&mut waiting), if !waiting.is_empty() => {
+                Event::Response(response)
+            }
+            frame = frames.next(&mut stream), if reads && waiting.len() < REPLIES_IN_FLIGHT_MAX => {
+                Event::Frame(frame?)
+            }
+            () = &mut silence, if reads => Event::Silence,
         };
-        let Some((frame, permit)) = frame else { return Ok(()) };
-        let reply = apply.apply(frame, peer).await;
-        drop(permit);
-        let closes = matches!(reply, Reply::Close);
-        if matches!(reply, Reply::Nothing) {
-            continue;
-        }
-        if replies.send(reply).await.is_err() || closes {
-            return Ok(());
+        match event {
+            Event::Stop => reads = false,
+            Event::Response(Some(response)) => write(&mut stream, response).await?,
+            Event::Response(None) => return stream.shutdown().await,
+            Event::Frame(None) => reads = false,
+            Event::Frame(Some((frame, permit))) => {
+                heard_at = Instant::now();
+                let reply = apply.apply(frame, peer).await;
+                drop(permit);
+                match reply {
+                    Reply::Now(response) if waiting.is_empty() => {
+                        write(&mut stream, response).await?;
+                    }
+                    Reply::Now(response) => {
+                        waiting.push_back(Box::pin(std::future::ready(Some(response))));
+                    }
+                    Reply::Later(response) => waiting.push_back(response),
+                    Reply::Nothing => {}
+                    Reply::Close => {
+                        // What was applied before is answered first.
+                        waiting.push_back(Box::pin(std::future::ready(None)));
+                        reads = false;
+                    }
+                }
+            }
+            Event::Silence => {
+                let now = Instant::now();
+                if let Some(begun) = frames.begun_at()
+                    && now.duration_since(begun) >= FRAME_TIME_MAX
+                {
+                    let problem = "a frame took too long to arrive";
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, problem));
+                }
+                if waiting.is_empty() && now.duration_since(heard_at) >= limits.idle {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "idle for too long"));
+                }
+                silence.as_mut().reset(now + limits.idle.min(FRAME_TIME_MAX));
+            }
         }
     }
 }
 
-/// Reads one frame; `None` where the peer has closed the connection between frames.
-async fn read_frame(
-    reader: &mut (impl AsyncRead + Unpin),
-    limits: &Limits,
-) -> io::Result<Option<(Bytes, OwnedSemaphorePermit)>> {
-    let mut length = [0u8; 4];
-    let idle = || io::Error::new(io::ErrorKind::TimedOut, "idle for too long");
-    let first = timeout(limits.idle, reader.read(&mut length)).await.map_err(|_| idle())??;
-    if first == 0 {
-        return Ok(None);
-    }
-    let slow = || io::Error::new(io::ErrorKind::TimedOut, "a frame took too long to arrive");
-    let rest = async {
-        if let Some(missing) = length.get_mut(first..) {
-            reader.read_exact(missing).await?;
-        }
-        let claimed = i32::from_be_bytes(length);
-        let bytes = usize::try_from(claimed)
-            .ok()
-            .filter(|&bytes| bytes <= limits.budget.frame_bytes_max)
-            .ok_or_else(|| {
-                let problem = format!("a frame claims {claimed} bytes");
-                io::Error::new(io::ErrorKind::InvalidData, problem)
-            })?;
-        Ok::<usize, io::Error>(bytes)
-    };
-    let bytes = timeout(FRAME_TIME_MAX, rest).await.map_err(|_| slow())??;
-    // Waiting for memory is not the peer's fault and is not held against it.
-    let permit = limits.budget.charge(bytes).await.ok_or_else(|| {
-        io::Error::new(io::ErrorKind::OutOfMemory, "no memory for the frame")
-    })?;
-    let body = async {
-        let mut body = BytesMut::with_capacity(bytes.min(FIRST_CHUNK_BYTES));
-        while body.len() < bytes {
-            if body.len() == body.capacity() {
-                body.reserve(bytes - body.len());
-            }
-            let missing = bytes - body.len();
-            if reader.take(missing as u64).read_buf(&mut body).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        Ok::<Bytes, io::Error>(body.freeze())
-    };
-    let body = timeout(FRAME_TIME_MAX, body).await.map_err(|_| slow())??;
-    Ok(Some((body, permit)))
+enum Event {
+    Stop,
+    Response(Option<Vec<Bytes>>),
+    Frame(Option<(Bytes, OwnedSemaphorePermit)>),
+    Silence,
 }
 
-async fn write_replies(
-    mut writer: WriteHalf<Box<dyn Stream>>,
-    mut waiting: mpsc::Receiver<Reply>,
-) -> io::Result<()> {
-    while let Some(reply) = waiting.recv().await {
-        let response = match reply {
-            Reply::Now(response) => Some(response),
-            Reply::Later(response) => response.await,
-            Reply::Nothing => continue,
-            Reply::Close => None,
-        };
-        let Some(response) = response else { break };
-        let slow = || io::Error::new(io::ErrorKind::TimedOut, "the peer does not read");
-        timeout(WRITE_TIME_MAX, write_chunks(&mut writer, response)).await.map_err(|_| slow())??;
+/// Waits for the first reply and takes it out. Cancel-safe: it stays in its place until then.
+async fn next_response(
+    waiting: &mut VecDeque<BoxFuture<'static, Option<Vec<Bytes>>>>,
+) -> Option<Vec<Bytes>> {
+    let response = match waiting.front_mut() {
+        Some(first) => first.await,
+        None => return None,
+    };
+    waiting.pop_front();
+    response
+}
+
+/// Cuts a stream into frames. All state is here, so that waiting for a frame can be given up and
+/// taken up again.
+struct FrameReader {
+    budget: FrameBudget,
+    buffer: BytesMut,
+    /// What the frame being received is, once its length is there.
+    current: Option<(usize, OwnedSemaphorePermit)>,
+    begun_at: Option<Instant>,
+    /// How much is asked of the socket at a time: follows the size of frames, so that a frame is one
+    /// read.
+    read_bytes: usize,
+}
+
+impl FrameReader {
+    fn new(budget: FrameBudget) -> FrameReader {
+        FrameReader {
+            budget,
+            buffer: BytesMut::new(),
+            current: None,
+            begun_at: None,
+            read_bytes: READ_BYTES_MIN,
+        }
     }
-    writer.shutdown().await
+
+    /// When the first bytes of an unfinished frame arrived.
+    fn begun_at(&self) -> Option<Instant> {
+        self.begun_at
+    }
+
+    /// The next frame; `None` where the peer has closed the connection between frames. Cancel-safe.
+    async fn next(
+        &mut self,
+        reader: &mut (impl AsyncRead + Unpin),
+    ) -> io::Result<Option<(Bytes, OwnedSemaphorePermit)>> {
+        loop {
+            if self.current.is_none()
+                && let Some(length) = self.buffer.first_chunk::<4>()
+            {
+                let bytes = self.budget.check(i32::from_be_bytes(*length))?;
+                // Waiting for memory is not the peer's fault; the wait is bounded by those served.
+                let permit = self.budget.charge(bytes).await.ok_or_else(|| {
+                    io::Error::new(io::ErrorKind::OutOfMemory, "no memory for the frame")
+                })?;
+                self.buffer.advance(4);
+                self.current = Some((bytes, permit));
+            }
+            if let Some((bytes, permit)) = self.current.take() {
+                if self.buffer.len() >= bytes {
+                    let frame = self.buffer.split_to(bytes).freeze();
+                    self.begun_at = (!self.buffer.is_empty()).then(Instant::now);
+                    self.read_bytes = (bytes + 4).clamp(READ_BYTES_MIN, FIRST_CHUNK_BYTES);
+                    return Ok(Some((frame, permit)));
+                }
+                // The rest of a large frame is allocated once its first chunk has come.
+                let missing = bytes - self.buffer.len();
+                let wanted = if self.buffer.len() < FIRST_CHUNK_BYTES {
+                    missing.min(FIRST_CHUNK_BYTES)
+                } else {
+                    missing
+                };
+                self.current = Some((bytes, permit));
+                self.buffer.reserve(wanted);
+            } else {
+                self.buffer.reserve(self.read_bytes);
+            }
+            if reader.read_buf(&mut self.buffer).await? == 0 {
+                let is_between = self.current.is_none() && self.buffer.is_empty();
+                return if is_between { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            }
+            self.begun_at.get_or_insert_with(Instant::now);
+        }
+    }
+}
+
+/// Writes a response, within its time.
+async fn write(stream: &mut Box<dyn Stream>, response: Vec<Bytes>) -> io::Result<()> {
+    match timeout(WRITE_TIME_MAX, write_chunks(stream, response)).await {
+        Ok(written) => written,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")),
+    }
 }
 
 /// Writes all chunks, as few system calls as the socket allows.

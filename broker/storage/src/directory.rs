@@ -32,10 +32,10 @@ use crate::error::{DirectoryError, DirectoryFailed, OpenError};
 use crate::lock::lock;
 
 pub use commit::CommitRound;
+pub(crate) use format::RecordedEnd;
 pub use logs::FoundPartition;
 pub use meta::{Incarnation, Seen};
 pub(crate) use shared::{IoFailure, Shared, is_no_space};
-pub(crate) use format::RecordedEnd;
 
 /// An open log directory.
 #[derive(Debug)]
@@ -106,7 +106,10 @@ impl LogDirectory {
         incarnation: TopicId,
         registered: Option<TopicId>,
     ) -> Result<(), DirectoryError> {
-        let added = Incarnation { id: incarnation, durability: self.durability() };
+        let added = Incarnation {
+            id: incarnation,
+            durability: self.durability(),
+        };
         self.change_meta(|meta| {
             meta.add_incarnation(added, registered);
             Ok(())
@@ -128,7 +131,11 @@ impl LogDirectory {
             }
             Ok(())
         };
-        rises("cluster incarnation", seen.cluster_incarnation, before.cluster_incarnation)?;
+        rises(
+            "cluster incarnation",
+            seen.cluster_incarnation,
+            before.cluster_incarnation,
+        )?;
         if seen.cluster_incarnation == before.cluster_incarnation {
             // A new incarnation counts broker epochs anew.
             rises("broker epoch", seen.broker_epoch, before.broker_epoch)?;
@@ -214,7 +221,8 @@ impl LogDirectory {
     pub fn clean_shutdown(&self) -> Result<(), DirectoryFailed> {
         self.shared.stopped.store(true, Ordering::SeqCst);
         for log in self.shared.open_logs() {
-            log.finish().map_err(|failure| self.shared.fail_with(failure))?;
+            log.finish()
+                .map_err(|failure| self.shared.fail_with(failure))?;
         }
         loop {
             let round = self.commit_round()?;

@@ -31,12 +31,20 @@ const SEARCH_ENTRIES: u32 = 256;
 
 impl<E: Entry> EntryFile<E> {
     pub(crate) fn new() -> EntryFile<E> {
-        EntryFile { on_disk: 0, tail: Vec::new(), last: None }
+        EntryFile {
+            on_disk: 0,
+            tail: Vec::new(),
+            last: None,
+        }
     }
 
     /// Entries whose first `on_disk` are in the file.
     pub(crate) fn with_prefix(on_disk: u32, last: Option<E>) -> EntryFile<E> {
-        EntryFile { on_disk, tail: Vec::new(), last }
+        EntryFile {
+            on_disk,
+            tail: Vec::new(),
+            last,
+        }
     }
 
     pub(crate) fn push(&mut self, entry: E) {
@@ -67,7 +75,10 @@ impl<E: Entry> EntryFile<E> {
     /// The last entry of the tail for which `holds`, which turns false once.
     pub(crate) fn tail_floor(&self, holds: impl Fn(&E) -> bool) -> Option<E> {
         let count = self.tail.partition_point(holds);
-        count.checked_sub(1).and_then(|index| self.tail.get(index)).copied()
+        count
+            .checked_sub(1)
+            .and_then(|index| self.tail.get(index))
+            .copied()
     }
 
     /// Appends the bytes of the tail.

@@ -62,7 +62,11 @@ impl Cache {
 
 impl Files {
     pub(crate) fn new(disk: Arc<dyn Disk>, open_max: usize) -> Files {
-        Files { disk, open_max, cache: Mutex::default() }
+        Files {
+            disk,
+            open_max,
+            cache: Mutex::default(),
+        }
     }
 
     /// An existing file of a log.
@@ -84,7 +88,9 @@ impl Files {
         if let Some(file) = lock(&self.cache).get(key) {
             return Ok(file);
         }
-        let file = self.disk.open(&directory.join(segment_file(key.1, key.2)), mode)?;
+        let file = self
+            .disk
+            .open(&directory.join(segment_file(key.1, key.2)), mode)?;
         lock(&self.cache).put(key, file.clone(), self.open_max);
         Ok(file)
     }
@@ -99,7 +105,11 @@ impl Files {
         let mut cache = lock(&self.cache);
         let first = (log, Offset(i64::MIN), FileKind::Log);
         let last = (log, Offset(i64::MAX), FileKind::Snapshot);
-        let keys: Vec<FileKey> = cache.open.range(first..=last).map(|(&key, _)| key).collect();
+        let keys: Vec<FileKey> = cache
+            .open
+            .range(first..=last)
+            .map(|(&key, _)| key)
+            .collect();
         for key in keys {
             cache.remove(key);
         }

@@ -35,7 +35,9 @@ impl LeaderEpochs {
     }
 
     pub(crate) fn latest(&self) -> LeaderEpoch {
-        self.entries.last().map_or(LeaderEpoch::NONE, |&(epoch, _)| epoch)
+        self.entries
+            .last()
+            .map_or(LeaderEpoch::NONE, |&(epoch, _)| epoch)
     }
 
     pub(crate) fn entries(&self) -> &[(LeaderEpoch, Offset)] {
@@ -45,11 +47,18 @@ impl LeaderEpochs {
     /// The epoch of the batch that holds `offset`.
     pub(crate) fn at(&self, offset: Offset) -> Option<LeaderEpoch> {
         let count = self.entries.partition_point(|&(_, start)| start <= offset);
-        count.checked_sub(1).and_then(|index| self.entries.get(index)).map(|&(epoch, _)| epoch)
+        count
+            .checked_sub(1)
+            .and_then(|index| self.entries.get(index))
+            .map(|&(epoch, _)| epoch)
     }
 
     /// The largest epoch that is not above `epoch`, and where it ends (KIP-101, KIP-279).
-    pub(crate) fn end_offset(&self, epoch: LeaderEpoch, end: Offset) -> Option<(LeaderEpoch, Offset)> {
+    pub(crate) fn end_offset(
+        &self,
+        epoch: LeaderEpoch,
+        end: Offset,
+    ) -> Option<(LeaderEpoch, Offset)> {
         let count = self.entries.partition_point(|&(entry, _)| entry <= epoch);
         let &(found, _) = self.entries.get(count.checked_sub(1)?)?;
         let ends = self.entries.get(count).map_or(end, |&(_, start)| start);
@@ -58,9 +67,16 @@ impl LeaderEpochs {
 
     /// The entries that say something about `start..end`.
     pub(crate) fn range(&self, start: Offset, end: Offset) -> Vec<(LeaderEpoch, Offset)> {
-        let first = self.entries.partition_point(|&(_, begins)| begins <= start).saturating_sub(1);
+        let first = self
+            .entries
+            .partition_point(|&(_, begins)| begins <= start)
+            .saturating_sub(1);
         let entries = self.entries.get(first..).unwrap_or_default();
-        entries.iter().copied().take_while(|&(_, begins)| begins < end).collect()
+        entries
+            .iter()
+            .copied()
+            .take_while(|&(_, begins)| begins < end)
+            .collect()
     }
 
     /// Forgets epochs that begin at `end` or later. Whether anything changed.
@@ -73,7 +89,10 @@ impl LeaderEpochs {
     /// Forgets epochs that ended before `start`; the one that holds it begins there. Whether
     /// anything changed.
     pub(crate) fn forget_before(&mut self, start: Offset) -> bool {
-        let keep = self.entries.partition_point(|&(_, begins)| begins <= start).saturating_sub(1);
+        let keep = self
+            .entries
+            .partition_point(|&(_, begins)| begins <= start)
+            .saturating_sub(1);
         let mut changed = keep > 0;
         self.entries.drain(..keep);
         if let Some((_, begins)) = self.entries.first_mut()
@@ -87,7 +106,10 @@ impl LeaderEpochs {
 
     /// The text of `leader-epoch-checkpoint`.
     pub(crate) fn encode(&self) -> String {
-        let lines = self.entries.iter().map(|(epoch, start)| format!("{epoch} {start}\n"));
+        let lines = self
+            .entries
+            .iter()
+            .map(|(epoch, start)| format!("{epoch} {start}\n"));
         format!("0\n{}\n{}", self.entries.len(), lines.collect::<String>())
     }
 
@@ -116,12 +138,19 @@ mod tests {
     use super::*;
 
     fn epochs(entries: &[(i32, i64)]) -> LeaderEpochs {
-        LeaderEpochs::new(entries.iter().map(|&(epoch, start)| (LeaderEpoch(epoch), Offset(start))))
+        LeaderEpochs::new(
+            entries
+                .iter()
+                .map(|&(epoch, start)| (LeaderEpoch(epoch), Offset(start))),
+        )
     }
 
     #[test]
     fn an_epoch_without_batches_gives_way_to_the_next() {
-        assert_eq!(epochs(&[(0, 0), (1, 5), (2, 5), (3, 9)]), epochs(&[(0, 0), (2, 5), (3, 9)]));
+        assert_eq!(
+            epochs(&[(0, 0), (1, 5), (2, 5), (3, 9)]),
+            epochs(&[(0, 0), (2, 5), (3, 9)])
+        );
         let mut log = epochs(&[(4, 10)]);
         assert!(!log.begin(LeaderEpoch(4), Offset(20)));
         assert!(!log.begin(LeaderEpoch(3), Offset(20)));
@@ -132,7 +161,8 @@ mod tests {
     fn the_end_of_an_epoch_is_the_start_of_the_next_known_one() {
         let log = epochs(&[(1, 0), (3, 10), (5, 20)]);
         let end = |epoch| {
-            log.end_offset(LeaderEpoch(epoch), Offset(30)).map(|(epoch, end)| (epoch.0, end.0))
+            log.end_offset(LeaderEpoch(epoch), Offset(30))
+                .map(|(epoch, end)| (epoch.0, end.0))
         };
         assert_eq!(end(0), None);
         assert_eq!(end(1), Some((1, 10)));
@@ -148,8 +178,11 @@ mod tests {
         assert_eq!(log.at(Offset(4)), None);
         assert_eq!(log.at(Offset(10)), Some(LeaderEpoch(3)));
         assert_eq!(log.at(Offset(99)), Some(LeaderEpoch(5)));
-        let range: Vec<i32> =
-            log.range(Offset(12), Offset(20)).iter().map(|(epoch, _)| epoch.0).collect();
+        let range: Vec<i32> = log
+            .range(Offset(12), Offset(20))
+            .iter()
+            .map(|(epoch, _)| epoch.0)
+            .collect();
         assert_eq!(range, [3]);
         let mut cut = log.clone();
         assert!(cut.truncate_from(Offset(10)));
@@ -166,7 +199,13 @@ mod tests {
         assert_eq!(log.encode(), "0\n2\n1 5\n3 10\n");
         assert_eq!(LeaderEpochs::decode(&log.encode()), Some(log));
         assert_eq!(LeaderEpochs::decode(""), Some(LeaderEpochs::default()));
-        for bad in ["1\n0\n", "0\n2\n1 5\n", "0\n1\n1 x\n", "0\n2\n3 5\n1 9\n", "0\n2\n1 9\n2 5\n"] {
+        for bad in [
+            "1\n0\n",
+            "0\n2\n1 5\n",
+            "0\n1\n1 x\n",
+            "0\n2\n3 5\n1 9\n",
+            "0\n2\n1 9\n2 5\n",
+        ] {
             assert_eq!(LeaderEpochs::decode(bad), None, "{bad:?}");
         }
     }

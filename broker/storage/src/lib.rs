@@ -22,12 +22,12 @@ mod log;
 mod producers;
 pub mod retention;
 mod segment;
+#[cfg(test)]
+mod testing;
 
 pub use config::{CommitMode, DirectoryConfig, Durability, Identity, LogConfig};
 pub use directory::{CommitRound, FoundPartition, Incarnation, LogDirectory, Seen};
-pub use disk::{
-    DirEntry, Disk, DiskFile, DiskLock, FileSystem, MemoryDisk, OpenMode, RealDisk,
-};
+pub use disk::{DirEntry, Disk, DiskFile, DiskLock, FileSystem, MemoryDisk, OpenMode, RealDisk};
 pub use error::{
     AppendError, ChangeError, Damage, DirectoryError, DirectoryFailed, OpenError, OpenLogError,
     ReadError,

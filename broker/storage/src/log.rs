@@ -48,8 +48,8 @@ pub(crate) use commit::Capture;
 pub use export::SegmentExport;
 pub use read::LogRead;
 pub use recovery::RecoveryReport;
-use state::State;
 pub use state::SegmentInfo;
+use state::State;
 
 /// Whose log it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,7 +163,12 @@ impl Log {
     #[must_use]
     pub fn local_bytes(&self) -> u64 {
         let state = self.state();
-        state.sealed.iter().map(|segment| segment.bytes).sum::<u64>() + state.active.bytes
+        state
+            .sealed
+            .iter()
+            .map(|segment| segment.bytes)
+            .sum::<u64>()
+            + state.active.bytes
     }
 
     /// The segments on this disk, oldest first; the last one is being written.
@@ -193,7 +198,10 @@ impl Log {
         }
         let current = state.latest_epoch();
         if epoch < current {
-            return Err(ChangeError::EpochWentBack { given: epoch, current });
+            return Err(ChangeError::EpochWentBack {
+                given: epoch,
+                current,
+            });
         }
         let end = state.end;
         if state.epochs.begin(epoch, end) {
@@ -221,7 +229,11 @@ impl Log {
     #[must_use]
     pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
         let state = self.state();
-        if offset >= state.end { None } else { state.epochs.at(offset) }
+        if offset >= state.end {
+            None
+        } else {
+            state.epochs.at(offset)
+        }
     }
 
     /// All leader epochs from log start on, with the offsets at which they begin.
@@ -255,7 +267,10 @@ impl Log {
         if self.refuses(&state) {
             return Err(ChangeError::Offline);
         }
-        let limit = state.config.segment_ms.saturating_sub(state.config.segment_jitter_ms);
+        let limit = state
+            .config
+            .segment_ms
+            .saturating_sub(state.config.segment_jitter_ms);
         if state.active.bytes == 0 || state.active.age_ms(now, now) <= limit {
             return Ok(false);
         }

@@ -137,10 +137,16 @@ impl Producers {
             _ => 0,
         };
         if given != expected {
-            return Err(AppendError::OutOfOrder { producer: producer_id, given, expected });
+            return Err(AppendError::OutOfOrder {
+                producer: producer_id,
+                given,
+                expected,
+            });
         }
         if producer.transaction_start.is_some() && !header.attributes.is_transactional() {
-            return Err(AppendError::InvalidTransactionState { producer: producer_id });
+            return Err(AppendError::InvalidTransactionState {
+                producer: producer_id,
+            });
         }
         Ok(Verdict::New)
     }
@@ -242,7 +248,10 @@ impl Producers {
         self.ended.retain(|_, last| *last >= high_watermark);
         let open = self.ongoing.first_key_value().map(|(&first, _)| first);
         let ended = self.ended.first_key_value().map(|(&first, _)| first);
-        [open, ended].into_iter().flatten().fold(high_watermark, Offset::min)
+        [open, ended]
+            .into_iter()
+            .flatten()
+            .fold(high_watermark, Offset::min)
     }
 
     /// Forgets producers without a transaction that wrote nothing for `expiration_ms`.
@@ -265,7 +274,9 @@ impl Producers {
             timestamp: producer.timestamp,
             batches: producer.batches.iter().copied().collect(),
         };
-        ProducerSnapshot { entries: self.producers.iter().map(entry).collect() }
+        ProducerSnapshot {
+            entries: self.producers.iter().map(entry).collect(),
+        }
     }
 
     /// The state that a snapshot holds.

@@ -72,7 +72,10 @@ pub fn local_start_at_reserve(
 ) -> Option<Offset> {
     let mut freed = 0;
     let mut start = None;
-    for segment in segments.iter().filter(|segment| segment.sealed && segment.end <= floor) {
+    for segment in segments
+        .iter()
+        .filter(|segment| segment.sealed && segment.end <= floor)
+    {
         if freed >= wanted_bytes {
             break;
         }

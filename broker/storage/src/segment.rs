@@ -84,7 +84,9 @@ impl Active {
         if self.bytes == 0 {
             self.first_timestamp = Some(batch.max_timestamp);
         }
-        if self.max_timestamp.is_none_or(|(max, _)| batch.max_timestamp > max)
+        if self
+            .max_timestamp
+            .is_none_or(|(max, _)| batch.max_timestamp > max)
             && batch.max_timestamp >= Timestamp(0)
         {
             self.max_timestamp = Some((batch.max_timestamp, batch.last_offset));
@@ -103,10 +105,16 @@ impl Active {
     /// Adds the time entry that is due, when the largest timestamp has risen.
     pub(crate) fn note_time(&mut self) {
         if let Some((timestamp, offset)) = self.max_timestamp
-            && self.time_index.last().is_none_or(|last| timestamp > last.timestamp)
+            && self
+                .time_index
+                .last()
+                .is_none_or(|last| timestamp > last.timestamp)
         {
             let relative = self.relative(offset);
-            self.time_index.push(TimeEntry { timestamp, relative });
+            self.time_index.push(TimeEntry {
+                timestamp,
+                relative,
+            });
         }
     }
 
@@ -122,9 +130,8 @@ impl Active {
             return false;
         }
         let bytes_max = config.segment_bytes.min(POSITION_MAX);
-        let index_full = |bytes: u64, entry: usize| {
-            bytes.saturating_add(entry as u64) > config.index_bytes_max
-        };
+        let index_full =
+            |bytes: u64, entry: usize| bytes.saturating_add(entry as u64) > config.index_bytes_max;
         ending_with.saturating_add(batch.bytes) > bytes_max
             || self.age_ms(batch.max_timestamp, now)
                 > config.segment_ms.saturating_sub(config.segment_jitter_ms)

@@ -1,6 +1,11 @@
 //! Random operations, crashes and faults against a plain model of the log.
 
-#[expect(unreachable_pub, reason = "one module tree serves several test binaries")]
+#![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
+
+#[expect(
+    unreachable_pub,
+    reason = "one module tree serves several test binaries"
+)]
 mod support;
 
 use esker_storage::CommitMode;
@@ -15,13 +20,36 @@ const CASES_FULL: u32 = 5000;
 /// Cases in which a planted bug must show at least once.
 const CASES_PLANTED: u32 = 60;
 
-#[expect(clippy::disallowed_methods, reason = "a test's length is chosen by its caller")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's length is chosen by its caller"
+)]
 fn cases() -> u32 {
-    if std::env::var("FULL").is_ok_and(|full| full == "1") { CASES_FULL } else { CASES }
+    if std::env::var("FULL").is_ok_and(|full| full == "1") {
+        CASES_FULL
+    } else {
+        CASES
+    }
+}
+
+/// Another seed by `SEED`, for long runs.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's seed is chosen by its caller"
+)]
+fn seed() -> u64 {
+    std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(20_260_101)
 }
 
 fn run(planted: Planted, sync_fs: bool, ops: &[Op]) -> Result<(), String> {
-    let commit = if sync_fs { CommitMode::SyncFs } else { CommitMode::FileByFile };
+    let commit = if sync_fs {
+        CommitMode::SyncFs
+    } else {
+        CommitMode::FileByFile
+    };
     Driver::new(planted, commit)?.run(ops)
 }
 
@@ -30,7 +58,7 @@ fn the_log_agrees_with_its_model_through_crashes_and_faults() {
     let config = Config {
         cases: cases(),
         failure_persistence: None,
-        rng_seed: RngSeed::Fixed(20_260_101),
+        rng_seed: RngSeed::Fixed(seed()),
         max_shrink_iters: 2000,
         ..Config::default()
     };
@@ -44,7 +72,10 @@ fn the_log_agrees_with_its_model_through_crashes_and_faults() {
 
 /// Runs random operations with a bug until the comparison notices it.
 fn is_caught(planted: Planted) -> bool {
-    let config = Config { rng_seed: RngSeed::Fixed(7), ..Config::default() };
+    let config = Config {
+        rng_seed: RngSeed::Fixed(7),
+        ..Config::default()
+    };
     let mut runner = TestRunner::new(config);
     let strategy = prop::collection::vec(op(), 60..120);
     (0..CASES_PLANTED).any(|_| {

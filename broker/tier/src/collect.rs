@@ -61,13 +61,16 @@ impl Names {
     /// Adds a head by its file name, its entries, and the names of its pages.
     pub fn add_head(&mut self, file_name: &str, head: &Head) {
         self.manifests.insert(file_name.to_owned());
-        self.manifests.extend(head.pages.iter().map(|page| page.name.clone()));
-        self.objects.extend(head.entries.iter().map(|entry| entry.name()));
+        self.manifests
+            .extend(head.pages.iter().map(|page| page.name.clone()));
+        self.objects
+            .extend(head.entries.iter().map(|entry| entry.name()));
     }
 
     /// Adds the entries of a page.
     pub fn add_page(&mut self, page: &Page) {
-        self.objects.extend(page.entries.iter().map(|entry| entry.name()));
+        self.objects
+            .extend(page.entries.iter().map(|entry| entry.name()));
     }
 
     /// Adds a path, whatever it is.
@@ -139,12 +142,7 @@ pub struct Deletions {
 
 /// Says what may be deleted of one partition.
 #[must_use]
-pub fn decide(
-    memory: &mut Memory,
-    view: &View<'_>,
-    config: &Limits,
-    now: Timestamp,
-) -> Deletions {
+pub fn decide(memory: &mut Memory, view: &View<'_>, config: &Limits, now: Timestamp) -> Deletions {
     let settled = memory.settle_log_start(view.pointer, config, now);
     let expired = Expired::of(view.chain.unwrap_or_default(), config, now);
     let mut deletions = Deletions::default();
@@ -157,7 +155,8 @@ pub fn decide(
                     deletions.now.push(path.clone());
                 } else if !view.named.has_object(&name) {
                     unnamed.insert(path.clone());
-                    if view.is_dead(path, name.leader_epoch) && memory.grace_is_over(path, config, now)
+                    if view.is_dead(path, name.leader_epoch)
+                        && memory.grace_is_over(path, config, now)
                     {
                         deletions.unless_retained.push((path.clone(), name));
                     }
@@ -174,7 +173,9 @@ pub fn decide(
                 if dead && memory.grace_is_over(path, config, now) {
                     match (name.kind, expired.heads.get(&file)) {
                         // Oldest last superseded first: the chain is walked from its new end.
-                        (ManifestKind::Head, Some(place)) => drop(heads.insert(*place, path.clone())),
+                        (ManifestKind::Head, Some(place)) => {
+                            drop(heads.insert(*place, path.clone()))
+                        }
                         _ => deletions.now.push(path.clone()),
                     }
                 }
@@ -183,7 +184,9 @@ pub fn decide(
             _ => {}
         }
     }
-    memory.unnamed_since.retain(|path, _| unnamed.contains(path));
+    memory
+        .unnamed_since
+        .retain(|path, _| unnamed.contains(path));
     // Heads go after what they alone name, so that a crash in between loses no trace of that.
     deletions.now.extend(heads.into_values());
     deletions
@@ -207,11 +210,17 @@ impl Memory {
         now: Timestamp,
     ) -> Option<Offset> {
         self.log_starts.entry(pointer.log_start).or_insert(now);
-        let waited = |since: &Timestamp| now.0.saturating_sub(since.0) >= config.file_delete_delay_ms;
-        let settled = self.log_starts.iter().rev().find(|(_, since)| waited(since));
+        let waited =
+            |since: &Timestamp| now.0.saturating_sub(since.0) >= config.file_delete_delay_ms;
+        let settled = self
+            .log_starts
+            .iter()
+            .rev()
+            .find(|(_, since)| waited(since));
         let settled = settled.map(|(offset, _)| *offset);
         // Smaller ones have nothing left to say.
-        self.log_starts.retain(|offset, _| settled.is_none_or(|settled| *offset >= settled));
+        self.log_starts
+            .retain(|offset, _| settled.is_none_or(|settled| *offset >= settled));
         settled
     }
 
@@ -290,9 +299,13 @@ pub fn check_not_rewound(
     for path in listing {
         if let Some(Named::Manifest { name, .. }) = layout::parse(path)
             && name.incarnation == incarnation
-            && (name.leader_epoch > partition_epoch || name.version > version + 1)
+            && (name.leader_epoch > partition_epoch || name.version > version.saturating_add(1))
         {
-            return Err(Rewound { name: name.to_string(), epoch: partition_epoch, version });
+            return Err(Rewound {
+                name: name.to_string(),
+                epoch: partition_epoch,
+                version,
+            });
         }
     }
     Ok(())

@@ -84,13 +84,22 @@ impl Rule {
     /// The next request of a kind fails.
     #[must_use]
     pub fn next(operation: Operation, fault: Fault) -> Rule {
-        Rule { operation, path_contains: String::new(), skip: 0, times: 1, fault }
+        Rule {
+            operation,
+            path_contains: String::new(),
+            skip: 0,
+            times: 1,
+            fault,
+        }
     }
 
     /// Only at paths that contain `part`.
     #[must_use]
     pub fn at(self, part: &str) -> Rule {
-        Rule { path_contains: part.to_owned(), ..self }
+        Rule {
+            path_contains: part.to_owned(),
+            ..self
+        }
     }
 
     /// After so many that go well.
@@ -142,14 +151,20 @@ impl fmt::Display for FaultStore {
 
 /// The store's own way of saying that it failed.
 fn failure() -> object_store::Error {
-    object_store::Error::Generic { store: "fault", source: "a fault was asked for".into() }
+    object_store::Error::Generic {
+        store: "fault",
+        source: "a fault was asked for".into(),
+    }
 }
 
 impl FaultStore {
     /// A store that fails at nothing yet.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>) -> FaultStore {
-        FaultStore { inner, state: Arc::default() }
+        FaultStore {
+            inner,
+            state: Arc::default(),
+        }
     }
 
     /// Adds a rule; of several that match, the first added counts.
@@ -180,7 +195,9 @@ impl FaultStore {
         let zombies = std::mem::take(&mut self.lock().zombies);
         let count = zombies.len();
         for (path, payload) in zombies {
-            self.inner.put_opts(&path, payload, PutOptions::default()).await?;
+            self.inner
+                .put_opts(&path, payload, PutOptions::default())
+                .await?;
         }
         Ok(count)
     }
@@ -279,7 +296,11 @@ impl ObjectStore for FaultStore {
         self.before(fault).await?;
         let inner = self.inner.put_multipart_opts(location, options).await?;
         after(fault).await?;
-        Ok(Box::new(FaultUpload { store: self.clone(), location: location.clone(), inner }))
+        Ok(Box::new(FaultUpload {
+            store: self.clone(),
+            location: location.clone(),
+            inner,
+        }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -292,9 +313,7 @@ impl ObjectStore for FaultStore {
         let result = self.inner.get_opts(location, options).await?;
         after(fault).await?;
         match fault {
-            Some(Fault::Truncate) => {
-                damage(result, |bytes| bytes.truncate(bytes.len() / 2)).await
-            }
+            Some(Fault::Truncate) => damage(result, |bytes| bytes.truncate(bytes.len() / 2)).await,
             Some(Fault::Flip) => {
                 let place = self.lock().draw_place();
                 damage(result, |bytes| flip(bytes, place)).await
@@ -409,7 +428,13 @@ async fn damage(result: GetResult, change: impl FnOnce(&mut Vec<u8>)) -> Result<
     change(&mut bytes);
     let payload = futures::stream::iter([Ok(Bytes::from(bytes))]).boxed();
     let payload = GetResultPayload::Stream(payload);
-    Ok(GetResult { payload, meta, range, attributes, extensions })
+    Ok(GetResult {
+        payload,
+        meta,
+        range,
+        attributes,
+        extensions,
+    })
 }
 
 fn flip(bytes: &mut [u8], place: u64) {
@@ -417,7 +442,10 @@ fn flip(bytes: &mut [u8], place: u64) {
     let Some(bit) = place.checked_rem(bits) else {
         return;
     };
-    if let Some(byte) = usize::try_from(bit / 8).ok().and_then(|index| bytes.get_mut(index)) {
+    if let Some(byte) = usize::try_from(bit / 8)
+        .ok()
+        .and_then(|index| bytes.get_mut(index))
+    {
         *byte ^= 1 << (bit % 8);
     }
 }

@@ -49,7 +49,9 @@ impl Contents {
     /// The newest head: what is committed, or was about to be.
     #[must_use]
     pub fn newest_head(&self) -> Option<&ManifestName> {
-        self.manifests.keys().rfind(|name| name.kind == ManifestKind::Head)
+        self.manifests
+            .keys()
+            .rfind(|name| name.kind == ManifestKind::Head)
     }
 
     /// Bytes of all data objects.
@@ -109,7 +111,10 @@ impl Bucket {
     /// The bucket behind `store`, which carries its prefix.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, cpu: Arc<dyn CpuPool>) -> Bucket {
-        Bucket { remote: Remote::new(store), cpu }
+        Bucket {
+            remote: Remote::new(store),
+            cpu,
+        }
     }
 
     /// What the bucket holds below a prefix.
@@ -122,10 +127,20 @@ impl Bucket {
             match layout::parse(&path) {
                 Some(Named::Marker { cluster_id }) => listing.clusters.push(cluster_id),
                 Some(Named::Object { place, name }) => {
-                    listing.partitions.entry(place).or_default().objects.insert(name, bytes);
+                    listing
+                        .partitions
+                        .entry(place)
+                        .or_default()
+                        .objects
+                        .insert(name, bytes);
                 }
                 Some(Named::Manifest { place, name }) => {
-                    listing.partitions.entry(place).or_default().manifests.insert(name, bytes);
+                    listing
+                        .partitions
+                        .entry(place)
+                        .or_default()
+                        .manifests
+                        .insert(name, bytes);
                 }
                 None => listing.unknown.push((path, bytes)),
             }
@@ -158,7 +173,8 @@ impl Bucket {
             if checksum != page_ref.checksum {
                 return Err(damaged(&path, "it is not the page that its head names"));
             }
-            page.check_against(page_ref).map_err(|error| damaged(&path, error))?;
+            page.check_against(page_ref)
+                .map_err(|error| damaged(&path, error))?;
             entries.extend(page.entries);
         }
         entries.extend(head.entries.iter().cloned());
@@ -228,15 +244,15 @@ impl Bucket {
             return Ok(report);
         };
         report.head = Some(name.to_string());
-        let Some(entries) =
-            report.note(self.named_entries(place, &name.to_string()).await)?
-        else {
+        let Some(entries) = report.note(self.named_entries(place, &name.to_string()).await)? else {
             return Ok(report);
         };
         let mut named: BTreeMap<ObjectName, ()> = BTreeMap::new();
         report.progress.objects_total = entries.len() as u64;
-        report.progress.bytes_total =
-            entries.iter().map(|entry| entry.object_bytes).fold(0, u64::saturating_add);
+        report.progress.bytes_total = entries
+            .iter()
+            .map(|entry| entry.object_bytes)
+            .fold(0, u64::saturating_add);
         progress(report.progress);
         for entry in &entries {
             named.insert(entry.name(), ());
@@ -248,7 +264,10 @@ impl Bucket {
             report.progress.bytes = report.progress.bytes.saturating_add(entry.object_bytes);
             progress(report.progress);
         }
-        let unnamed = contents.objects.keys().filter(|name| !named.contains_key(name));
+        let unnamed = contents
+            .objects
+            .keys()
+            .filter(|name| !named.contains_key(name));
         report.unnamed = unnamed.copied().collect();
         Ok(report)
     }
@@ -263,7 +282,10 @@ impl Bucket {
         let path = layout::object(&partition_of(place), &entry.name());
         let (bytes, checksum) = self.remote.checksum(&path).await?;
         if bytes != entry.object_bytes {
-            let problem = format!("it has {bytes} bytes, its manifest says {}", entry.object_bytes);
+            let problem = format!(
+                "it has {bytes} bytes, its manifest says {}",
+                entry.object_bytes
+            );
             return Err(damaged(&path, problem));
         }
         if checksum != entry.checksum {
@@ -278,9 +300,13 @@ impl Bucket {
             return Err(damaged(&path, "its index is not what its manifest says"));
         }
         let mut segment_bytes = 0_u64;
-        self.cat(&path, &index, |bytes| segment_bytes += bytes.len() as u64).await?;
+        self.cat(&path, &index, |bytes| segment_bytes += bytes.len() as u64)
+            .await?;
         if segment_bytes != entry.segment_bytes {
-            return Err(damaged(&path, "its segments are not as long as its manifest says"));
+            return Err(damaged(
+                &path,
+                "its segments are not as long as its manifest says",
+            ));
         }
         Ok(segment_bytes)
     }
@@ -313,7 +339,10 @@ pub fn partition_of(place: &Place) -> Partition {
 }
 
 fn damaged(path: &Path, problem: impl std::fmt::Display) -> InspectError {
-    InspectError::Damaged { path: path.to_string(), problem: problem.to_string() }
+    InspectError::Damaged {
+        path: path.to_string(),
+        problem: problem.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -53,7 +53,10 @@ impl fmt::Debug for Uuid {
 
 impl Uuid {
     fn parse(text: &str) -> Option<Uuid> {
-        lower_hex(text).then(|| TopicId::from_hex(text)).flatten().map(|id| Uuid(id.0))
+        lower_hex(text)
+            .then(|| TopicId::from_hex(text))
+            .flatten()
+            .map(|id| Uuid(id.0))
     }
 }
 
@@ -72,8 +75,17 @@ pub struct ObjectName {
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ObjectName { base, end, leader_epoch, uuid } = self;
-        write!(f, "{:020}-{:020}-{:010}-{uuid}.log.zst", base.0, end.0, leader_epoch.0)
+        let ObjectName {
+            base,
+            end,
+            leader_epoch,
+            uuid,
+        } = self;
+        write!(
+            f,
+            "{:020}-{:020}-{:010}-{uuid}.log.zst",
+            base.0, end.0, leader_epoch.0
+        )
     }
 }
 
@@ -118,12 +130,22 @@ pub struct ManifestName {
 
 impl fmt::Display for ManifestName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ManifestName { incarnation, leader_epoch, version, uuid, kind } = self;
+        let ManifestName {
+            incarnation,
+            leader_epoch,
+            version,
+            uuid,
+            kind,
+        } = self;
         let suffix = match kind {
             ManifestKind::Head => "head",
             ManifestKind::Page => "page",
         };
-        write!(f, "{incarnation:020}-{:010}-{version:020}-{uuid}.{suffix}", leader_epoch.0)
+        write!(
+            f,
+            "{incarnation:020}-{:010}-{version:020}-{uuid}.{suffix}",
+            leader_epoch.0
+        )
     }
 }
 
@@ -219,7 +241,9 @@ pub fn parse(path: &Path) -> Option<Named> {
     let parts: Vec<_> = path.parts().collect();
     let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
     match parts.as_slice() {
-        [cluster_id, "cluster.json"] => Some(Named::Marker { cluster_id: (*cluster_id).to_owned() }),
+        [cluster_id, "cluster.json"] => Some(Named::Marker {
+            cluster_id: (*cluster_id).to_owned(),
+        }),
         [cluster_id, topic, partition, file] => Some(Named::Object {
             place: place(cluster_id, topic, partition)?,
             name: ObjectName::parse(file)?,
@@ -244,7 +268,8 @@ fn place(cluster_id: &str, topic: &str, partition: &str) -> Option<Place> {
 }
 
 fn lower_hex(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A number of exactly `digits` decimal digits.

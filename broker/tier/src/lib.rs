@@ -15,6 +15,9 @@
 //!   pending or retained manifest names.
 //! - No byte leaves this crate whose frame checksum and batch CRC were not checked.
 
+// Bytes from outside never panic: `get(..)`, not `[..]`.
+#![cfg_attr(not(test), warn(clippy::indexing_slicing))]
+
 pub mod collect;
 pub mod fault;
 pub mod inspect;

@@ -80,7 +80,11 @@ impl Entry {
     /// What retention by time goes by: the newest record, or the upload where records bear no time.
     #[must_use]
     pub fn retention_timestamp(&self) -> Timestamp {
-        if self.max_timestamp.0 >= 0 { self.max_timestamp } else { self.uploaded_at }
+        if self.max_timestamp.0 >= 0 {
+            self.max_timestamp
+        } else {
+            self.uploaded_at
+        }
     }
 }
 
@@ -211,12 +215,18 @@ fn entry_at(entries: &[Entry], offset: Offset) -> Option<&Entry> {
 /// Checks that entries touch, and each by itself.
 fn check_entries(entries: &[Entry], max: usize) -> Result<(), ManifestError> {
     if entries.len() > max {
-        return Err(ManifestError::TooLong { count: entries.len(), max });
+        return Err(ManifestError::TooLong {
+            count: entries.len(),
+            max,
+        });
     }
     let mut expected = entries.first().ok_or(ManifestError::Empty)?.base;
     for entry in entries {
         if entry.base != expected {
-            return Err(ManifestError::Gap { expected, found: entry.base });
+            return Err(ManifestError::Gap {
+                expected,
+                found: entry.base,
+            });
         }
         if entry.end <= entry.base {
             return Err(ManifestError::Disagrees("offsets"));
@@ -224,10 +234,18 @@ fn check_entries(entries: &[Entry], max: usize) -> Result<(), ManifestError> {
         if entry.index_position >= entry.object_bytes {
             return Err(ManifestError::Disagrees("index position"));
         }
-        if entry.epochs.first().is_none_or(|(_, start)| *start != entry.base) {
+        if entry
+            .epochs
+            .first()
+            .is_none_or(|(_, start)| *start != entry.base)
+        {
             return Err(ManifestError::Disagrees("epochs"));
         }
-        if entry.epochs.last().is_none_or(|(epoch, _)| *epoch != entry.last_epoch) {
+        if entry
+            .epochs
+            .last()
+            .is_none_or(|(epoch, _)| *epoch != entry.last_epoch)
+        {
             return Err(ManifestError::Disagrees("last epoch"));
         }
         expected = entry.end;
@@ -264,8 +282,14 @@ impl Page {
     /// # Errors
     /// What disagrees.
     pub fn check_against(&self, page: &PageRef) -> Result<(), ManifestError> {
-        let sums = self.sums(page.name.clone(), page.checksum).ok_or(ManifestError::Empty)?;
-        if sums == *page { Ok(()) } else { Err(ManifestError::Disagrees("page sums")) }
+        let sums = self
+            .sums(page.name.clone(), page.checksum)
+            .ok_or(ManifestError::Empty)?;
+        if sums == *page {
+            Ok(())
+        } else {
+            Err(ManifestError::Disagrees("page sums"))
+        }
     }
 
     /// What a head says of this page; none of an empty one.
@@ -301,7 +325,8 @@ impl Head {
     #[must_use]
     pub fn base(&self) -> Offset {
         let page = self.pages.first().map(|page| page.base);
-        page.or(self.entries.first().map(|entry| entry.base)).unwrap_or(self.tier_end)
+        page.or(self.entries.first().map(|entry| entry.base))
+            .unwrap_or(self.tier_end)
     }
 
     /// Where the entry of `offset` is; none if no entry holds it.
@@ -310,7 +335,9 @@ impl Head {
         if let Some(entry) = entry_at(&self.entries, offset) {
             return Some(Located::Entry(entry));
         }
-        let page = self.pages.get(self.pages.partition_point(|page| page.end <= offset))?;
+        let page = self
+            .pages
+            .get(self.pages.partition_point(|page| page.end <= offset))?;
         (page.base <= offset).then_some(Located::Page(page))
     }
 
@@ -332,7 +359,11 @@ impl Head {
     pub fn object_bytes(&self, log_start: Offset) -> u64 {
         let pages = self.pages.iter().filter(|page| page.end > log_start);
         let entries = self.entries.iter().filter(|entry| entry.end > log_start);
-        total(pages.map(|page| page.object_bytes).chain(entries.map(|entry| entry.object_bytes)))
+        total(
+            pages
+                .map(|page| page.object_bytes)
+                .chain(entries.map(|entry| entry.object_bytes)),
+        )
     }
 
     /// Sum of the segment lengths of what is not passed by `log_start`; a page that it passed in
@@ -341,7 +372,11 @@ impl Head {
     pub fn segment_bytes(&self, log_start: Offset) -> u64 {
         let pages = self.pages.iter().filter(|page| page.end > log_start);
         let entries = self.entries.iter().filter(|entry| entry.end > log_start);
-        total(pages.map(|page| page.segment_bytes).chain(entries.map(|entry| entry.segment_bytes)))
+        total(
+            pages
+                .map(|page| page.segment_bytes)
+                .chain(entries.map(|entry| entry.segment_bytes)),
+        )
     }
 
     /// Checks the head's own invariants.
@@ -355,7 +390,10 @@ impl Head {
         let first = self.entries.first().map(|entry| (entry.base, entry.end));
         for (base, end) in starts.chain(first) {
             if base != expected || end <= base {
-                return Err(ManifestError::Gap { expected, found: base });
+                return Err(ManifestError::Gap {
+                    expected,
+                    found: base,
+                });
             }
             expected = end;
         }
@@ -364,7 +402,10 @@ impl Head {
             return Err(ManifestError::Disagrees("tier end"));
         }
         if self.base() > self.log_start {
-            return Err(ManifestError::StartsLate { base: self.base(), log_start: self.log_start });
+            return Err(ManifestError::StartsLate {
+                base: self.base(),
+                log_start: self.log_start,
+            });
         }
         Ok(())
     }
@@ -413,18 +454,34 @@ pub fn next(
 ) -> Result<Next, ManifestError> {
     let first = added.first().ok_or(ManifestError::Empty)?;
     if first.base != pointer.tier_end {
-        return Err(ManifestError::Gap { expected: pointer.tier_end, found: first.base });
+        return Err(ManifestError::Gap {
+            expected: pointer.tier_end,
+            found: first.base,
+        });
     }
     check_entries(&added, usize::MAX)?;
     if let Some(head) = previous.filter(|head| head.tier_end > pointer.tier_end) {
-        return Err(ManifestError::Gap { expected: head.tier_end, found: pointer.tier_end });
+        return Err(ManifestError::Gap {
+            expected: head.tier_end,
+            found: pointer.tier_end,
+        });
     }
     let previous = previous.filter(|head| head.tier_end == pointer.tier_end);
     let mut pages: Vec<PageRef> = Vec::new();
     let mut entries: Vec<Entry> = Vec::new();
     if let Some(head) = previous {
-        pages.extend(head.pages.iter().filter(|page| page.end > pointer.log_start).cloned());
-        entries.extend(head.entries.iter().filter(|e| e.end > pointer.log_start).cloned());
+        pages.extend(
+            head.pages
+                .iter()
+                .filter(|page| page.end > pointer.log_start)
+                .cloned(),
+        );
+        entries.extend(
+            head.entries
+                .iter()
+                .filter(|e| e.end > pointer.log_start)
+                .cloned(),
+        );
     }
     entries.extend(added);
     let mut moved = Vec::new();
@@ -433,7 +490,12 @@ pub fn next(
         moved = entries.drain(..entries.len() - HEAD_ENTRIES_KEPT).collect();
         extends = pages.pop_if(|page| (page.entry_count as usize) < PAGE_ENTRIES_MAX);
     }
-    Ok(Next { pages, extends, moved, entries })
+    Ok(Next {
+        pages,
+        extends,
+        moved,
+        entries,
+    })
 }
 
 /// Cuts the entries of an extended page and those that move in into pages.
@@ -449,7 +511,11 @@ pub fn paginate(
     let mut pages = Vec::new();
     while !entries.is_empty() {
         let rest = entries.split_off(entries.len().min(PAGE_ENTRIES_MAX));
-        pages.push(Page { topic_id, partition, entries });
+        pages.push(Page {
+            topic_id,
+            partition,
+            entries,
+        });
         entries = rest;
     }
     pages

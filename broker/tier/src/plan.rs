@@ -90,7 +90,11 @@ pub fn plan_offload(
     }
     objects.truncate(COMMIT_OBJECTS_MAX);
     let to = objects.last()?.last()?.end;
-    Some(OffloadPlan { from: pointer.tier_end, to, objects })
+    Some(OffloadPlan {
+        from: pointer.tier_end,
+        to,
+        objects,
+    })
 }
 
 /// When a wait that [`plan_offload`] imposes ends by age; none when nothing waits.
@@ -118,7 +122,10 @@ fn candidates<'a>(
     let first = segments.partition_point(|segment| segment.end <= pointer.tier_end);
     let rest = segments.get(first..).unwrap_or_default();
     // A log that begins above the tier end has nothing that could follow it (P8's case).
-    if rest.first().is_none_or(|segment| segment.base > pointer.tier_end) {
+    if rest
+        .first()
+        .is_none_or(|segment| segment.base > pointer.tier_end)
+    {
         return &[];
     }
     let mut count = 0;

@@ -96,7 +96,10 @@ pub fn claim(
         });
     };
     check_fence(current, epoch)?;
-    Ok(Pointer { claimed_epoch: epoch, ..current.clone() })
+    Ok(Pointer {
+        claimed_epoch: epoch,
+        ..current.clone()
+    })
 }
 
 /// The value that moves the log start to `to`.
@@ -138,7 +141,10 @@ pub fn advance_log_start(
 /// [`Fenced`] when a later epoch holds the key.
 pub fn restart_at(pointer: &Pointer, at: Offset, epoch: LeaderEpoch) -> Result<Pointer, Fenced> {
     check_fence(pointer, epoch)?;
-    let mut next = Pointer { claimed_epoch: epoch, ..pointer.clone() };
+    let mut next = Pointer {
+        claimed_epoch: epoch,
+        ..pointer.clone()
+    };
     if at > pointer.tier_end {
         next.tier_end = at;
         next.tier_end_epoch = epoch;
@@ -151,7 +157,13 @@ pub fn restart_at(pointer: &Pointer, at: Offset, epoch: LeaderEpoch) -> Result<P
 /// Refuses a writer whose epoch lies behind the claimed one.
 pub(crate) fn check_fence(pointer: &Pointer, epoch: LeaderEpoch) -> Result<(), Fenced> {
     if pointer.claimed_epoch > epoch {
-        return Err(Fenced { given: epoch, claimed: pointer.claimed_epoch });
+        return Err(Fenced {
+            given: epoch,
+            claimed: pointer.claimed_epoch,
+        });
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

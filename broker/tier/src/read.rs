@@ -34,7 +34,7 @@ use crate::remote::{Random, Remote, Requests};
 use crate::source::AbortedTransaction;
 
 pub use lookup::{EndState, Found};
-use shared::Shared;
+use shared::{Pending, Shared};
 
 /// One read gives at most this much, whatever was asked for; a single larger batch still goes.
 pub const READ_BYTES_MAX: usize = 16 << 20;
@@ -135,7 +135,9 @@ pub struct Reader {
 
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader").field("cached_bytes", &self.cached_bytes()).finish_non_exhaustive()
+        f.debug_struct("Reader")
+            .field("cached_bytes", &self.cached_bytes())
+            .finish_non_exhaustive()
     }
 }
 
@@ -150,7 +152,9 @@ impl Reader {
         config: &ReadConfig,
     ) -> Reader {
         let shared = Shared::new(Remote::new(store), cpu, spawner, random, config);
-        Reader { shared: Arc::new(shared) }
+        Reader {
+            shared: Arc::new(shared),
+        }
     }
 
     /// What was asked of the store so far.
@@ -182,10 +186,15 @@ impl Reader {
         check_range(pointer, offset)?;
         let head = self.head(partition, pointer).await?;
         let mut left = bytes_max.min(READ_BYTES_MAX);
-        let mut read = TierRead { next: offset, ..TierRead::default() };
+        let mut read = TierRead {
+            next: offset,
+            ..TierRead::default()
+        };
         while read.next < pointer.tier_end && (left > 0 || (at_least_one && read.is_empty())) {
             let from = read.next;
-            let whole = match self.read_object(partition, &head, &mut read, left, at_least_one).await
+            let whole = match self
+                .read_object(partition, &head, &mut read, left, at_least_one)
+                .await
             {
                 Ok(whole) => whole,
                 // What was read is good; the next read meets the error again.
@@ -217,30 +226,20 @@ impl Reader {
         let from = read.next;
         let first = frame_of(&index, from)?;
         let numbers = first..frames_end(&index, first, left as u64);
-        let frames = self.shared.frames(partition, &entry, &index, numbers, false);
-        let mut left = left;
-        for frame in frames {
-            let frame = frame.wait().await?;
-            let first_batch = at_least_one && read.is_empty();
-            let Some((bytes, next)) = frame.slice(read.next, left, first_batch) else {
-                break;
-            };
-            left = left.saturating_sub(bytes.len());
-            read.bytes.push(bytes);
-            read.next = next;
-        }
+        let frames = self
+            .shared
+            .frames(partition, &entry, &index, numbers, false);
+        let taken = take_frames(frames, read, left, at_least_one).await;
+        // Also of a read that an error cut short: what it took may be handed out.
         let overlaps = |aborted: &&AbortedTransaction| {
             aborted.first_offset < read.next && aborted.last_offset >= from
         };
         read.aborted.extend(index.aborted.iter().filter(overlaps));
+        taken?;
         Ok(read.next >= entry.end)
     }
 
-    async fn head(
-        &self,
-        partition: &Partition,
-        pointer: &Pointer,
-    ) -> Result<Arc<Head>, ReadError> {
+    async fn head(&self, partition: &Partition, pointer: &Pointer) -> Result<Arc<Head>, ReadError> {
         let head = self.shared.head(partition, pointer).await?;
         head.ok_or_else(|| ReadError::Corrupt(format!("the tier of {partition} has no manifest")))
     }
@@ -301,7 +300,8 @@ impl Reader {
             let ready_bytes = frames_bytes(&index, first..first + ready);
             // Frames are fetched in runs: a window that has lost less than half is left alone.
             if first + ready < end && ready_bytes <= left / 2 {
-                self.shared.frames(partition, &entry, &index, first + ready..end, true);
+                self.shared
+                    .frames(partition, &entry, &index, first + ready..end, true);
             }
             left = left.saturating_sub(frames_bytes(&index, first..end));
             next = entry.end;
@@ -312,16 +312,45 @@ impl Reader {
     /// How many frames from the first of `numbers` on are cached or in flight.
     fn frames_at_hand(&self, entry: &Entry, numbers: std::ops::Range<usize>) -> usize {
         let state = self.shared.lock();
-        numbers.take_while(|number| state.has_frame(&(entry.uuid, *number))).count()
+        numbers
+            .take_while(|number| state.has_frame(&(entry.uuid, *number)))
+            .count()
     }
+}
+
+/// Adds to a read what fits of each frame, in order.
+async fn take_frames(
+    frames: Vec<Pending>,
+    read: &mut TierRead,
+    left: usize,
+    at_least_one: bool,
+) -> Result<(), ReadError> {
+    let mut left = left;
+    for frame in frames {
+        let frame = frame.wait().await?;
+        let first_batch = at_least_one && read.is_empty();
+        let Some((bytes, next)) = frame.slice(read.next, left, first_batch) else {
+            break;
+        };
+        left = left.saturating_sub(bytes.len());
+        read.bytes.push(bytes);
+        read.next = next;
+    }
+    Ok(())
 }
 
 fn check_range(pointer: &Pointer, offset: Offset) -> Result<(), ReadError> {
     if offset < pointer.log_start {
-        return Err(ReadError::OutOfRange { offset, log_start: pointer.log_start });
+        return Err(ReadError::OutOfRange {
+            offset,
+            log_start: pointer.log_start,
+        });
     }
     if offset >= pointer.tier_end {
-        return Err(ReadError::NotInTier { offset, tier_end: pointer.tier_end });
+        return Err(ReadError::NotInTier {
+            offset,
+            tier_end: pointer.tier_end,
+        });
     }
     Ok(())
 }

@@ -95,9 +95,9 @@ pub enum RequestError {
 impl RequestError {
     fn of(operation: &'static str, path: &Path, error: object_store::Error) -> RequestError {
         match error {
-            object_store::Error::NotFound { .. } => {
-                RequestError::NotFound { path: path.to_string() }
-            }
+            object_store::Error::NotFound { .. } => RequestError::NotFound {
+                path: path.to_string(),
+            },
             error => RequestError::failed(operation, path, one_line(&error)),
         }
     }
@@ -107,7 +107,11 @@ impl RequestError {
         path: &Path,
         reason: impl fmt::Display,
     ) -> RequestError {
-        RequestError::Failed { operation, path: path.to_string(), reason: reason.to_string() }
+        RequestError::Failed {
+            operation,
+            path: path.to_string(),
+            reason: reason.to_string(),
+        }
     }
 
     /// Whether the store answered, and said that there is no such object or gave the wrong bytes.
@@ -119,7 +123,11 @@ impl RequestError {
 
 /// An error and its causes in one line.
 pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    error
+        .to_string()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// The store and the counts of what is asked of it.
@@ -131,7 +139,10 @@ pub(crate) struct Remote {
 
 impl Remote {
     pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Remote {
-        Remote { store, requests: Arc::default() }
+        Remote {
+            store,
+            requests: Arc::default(),
+        }
     }
 
     async fn with_deadline<T>(
@@ -159,19 +170,27 @@ impl Remote {
     ) -> Result<Bytes, RequestError> {
         Requests::add(&self.requests.reads, 1);
         let expected = range.end - range.start;
-        let options =
-            GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(range)),
+            ..GetOptions::default()
+        };
         let request = async {
             let result = self.store.get_opts(path, options).await?;
             // What comes is bounded by what was asked for, whatever the store says of itself.
             collect(result.into_stream(), expected).await
         };
-        let bytes = self.with_deadline("get", path, GET_DEADLINE, request).await?;
+        let bytes = self
+            .with_deadline("get", path, GET_DEADLINE, request)
+            .await?;
         Requests::add(&self.requests.read_bytes, bytes.len() as u64);
         let found = bytes.len() as u64;
         if found != expected {
             Requests::add(&self.requests.failures, 1);
-            return Err(RequestError::Length { path: path.to_string(), expected, found });
+            return Err(RequestError::Length {
+                path: path.to_string(),
+                expected,
+                found,
+            });
         }
         Ok(bytes)
     }
@@ -187,16 +206,26 @@ impl Remote {
             }
             Ok((size, collect(result.into_stream(), size).await?))
         };
-        let (size, bytes) = self.with_deadline("get", path, GET_DEADLINE, request).await?;
+        let (size, bytes) = self
+            .with_deadline("get", path, GET_DEADLINE, request)
+            .await?;
         let path = path.to_string();
         if size > METADATA_BYTES_MAX {
-            return Err(RequestError::TooLarge { path, max: METADATA_BYTES_MAX, found: size });
+            return Err(RequestError::TooLarge {
+                path,
+                max: METADATA_BYTES_MAX,
+                found: size,
+            });
         }
         Requests::add(&self.requests.read_bytes, bytes.len() as u64);
         let found = bytes.len() as u64;
         if found != size {
             Requests::add(&self.requests.failures, 1);
-            return Err(RequestError::Length { path, expected: size, found });
+            return Err(RequestError::Length {
+                path,
+                expected: size,
+                found,
+            });
         }
         Ok(bytes)
     }
@@ -206,7 +235,9 @@ impl Remote {
         Requests::add(&self.requests.reads, 1);
         let options = GetOptions::default();
         let request = self.store.get_opts(path, options);
-        let result = self.with_deadline("get", path, GET_DEADLINE, request).await?;
+        let result = self
+            .with_deadline("get", path, GET_DEADLINE, request)
+            .await?;
         let mut stream = result.into_stream();
         let (mut length, mut crc) = (0_u64, Crc32c::new());
         loop {
@@ -226,7 +257,8 @@ impl Remote {
         Requests::add(&self.requests.writes, 1);
         let bytes = payload.content_length() as u64;
         let request = self.store.put_opts(path, payload, PutOptions::default());
-        self.with_deadline("put", path, PUT_DEADLINE, request).await?;
+        self.with_deadline("put", path, PUT_DEADLINE, request)
+            .await?;
         Requests::add(&self.requests.written_bytes, bytes);
         Ok(())
     }
@@ -239,7 +271,9 @@ impl Remote {
         request: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, RequestError> {
         Requests::add(&self.requests.writes, 1);
-        let done = self.with_deadline("put part of", path, PUT_DEADLINE, request).await?;
+        let done = self
+            .with_deadline("put part of", path, PUT_DEADLINE, request)
+            .await?;
         Requests::add(&self.requests.written_bytes, bytes as u64);
         Ok(done)
     }
@@ -250,7 +284,10 @@ impl Remote {
         let locations = futures::stream::iter([Ok(path.clone())]).boxed();
         let mut deleted = self.store.delete_stream(locations);
         let request = async { deleted.next().await.transpose() };
-        match self.with_deadline("delete", path, REQUEST_DEADLINE, request).await {
+        match self
+            .with_deadline("delete", path, REQUEST_DEADLINE, request)
+            .await
+        {
             Ok(_) | Err(RequestError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -267,7 +304,10 @@ impl Remote {
         let mut found = Vec::new();
         loop {
             let next = async { listing.next().await.transpose() };
-            match self.with_deadline("list", &place, REQUEST_DEADLINE, next).await {
+            match self
+                .with_deadline("list", &place, REQUEST_DEADLINE, next)
+                .await
+            {
                 Ok(Some(meta)) => found.push((meta.location, meta.size)),
                 Ok(None) => break,
                 // Stores of folders say so where a prefix has none.
@@ -314,7 +354,10 @@ impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
 
     pub(crate) fn new(max: Duration) -> Backoff {
-        Backoff { next: Self::FIRST, max }
+        Backoff {
+            next: Self::FIRST,
+            max,
+        }
     }
 
     /// The next wait: between half of the step and all of it.

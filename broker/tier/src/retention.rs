@@ -94,7 +94,12 @@ pub fn retention(
         return Decision::NeedsPage(number);
     }
     let total = total_bytes(head, pages, start, local);
-    let mut walk = Walk { config, now, total, start };
+    let mut walk = Walk {
+        config,
+        now,
+        total,
+        start,
+    };
     if let Some(head) = head {
         match walk_tier(&mut walk, head, pages) {
             Step::GoesOn => {}
@@ -135,7 +140,10 @@ fn walk_tier(walk: &mut Walk<'_>, head: &Head, pages: &BTreeMap<usize, Arc<Page>
         if walk.take(page_ref.end, bytes, page_ref.retention_timestamp_max) {
             continue;
         }
-        if walk.goes(page_ref.segment_bytes_first, page_ref.retention_timestamp_first) {
+        if walk.goes(
+            page_ref.segment_bytes_first,
+            page_ref.retention_timestamp_first,
+        ) {
             return Step::NeedsPage(number);
         }
         return Step::Ends;
@@ -160,7 +168,10 @@ fn total_bytes(
     start: Offset,
     local: &[LocalSegment],
 ) -> u64 {
-    let local = local.iter().filter(|segment| segment.end > start).map(|segment| segment.bytes);
+    let local = local
+        .iter()
+        .filter(|segment| segment.end > start)
+        .map(|segment| segment.bytes);
     let mut total: u64 = local.fold(0, u64::saturating_add);
     let Some(head) = head else {
         return total;
@@ -169,7 +180,8 @@ fn total_bytes(
         let bytes = match pages.get(&number) {
             Some(page) => {
                 let kept = page.entries.iter().filter(|entry| entry.end > start);
-                kept.map(|entry| entry.segment_bytes).fold(0, u64::saturating_add)
+                kept.map(|entry| entry.segment_bytes)
+                    .fold(0, u64::saturating_add)
             }
             None if page_ref.end > start => page_ref.segment_bytes,
             None => 0,
@@ -177,7 +189,8 @@ fn total_bytes(
         total = total.saturating_add(bytes);
     }
     let kept = head.entries.iter().filter(|entry| entry.end > start);
-    kept.map(|entry| entry.segment_bytes).fold(total, u64::saturating_add)
+    kept.map(|entry| entry.segment_bytes)
+        .fold(total, u64::saturating_add)
 }
 
 #[cfg(test)]

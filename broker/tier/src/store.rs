@@ -106,13 +106,19 @@ fn open_s3(_: &str, _: &str, _: &Options) -> Result<Arc<dyn ObjectStore>, OpenEr
     Err(OpenError::NoS3)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the folder is the store: no Disk stands behind it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the folder is the store: no Disk stands behind it"
+)]
 fn open_folder(url: &str, path: &str) -> Result<Arc<dyn ObjectStore>, OpenError> {
     let path = PathBuf::from(path);
     if !path.is_absolute() {
         return Err(OpenError::Url(url.to_owned()));
     }
-    let failed = |error| OpenError::Folder { path: path.clone(), error };
+    let failed = |error| OpenError::Folder {
+        path: path.clone(),
+        error,
+    };
     std::fs::create_dir_all(&path).map_err(failed)?;
     sweep(&path).map_err(failed)?;
     let store = LocalFileSystem::new_with_prefix(&path)
@@ -123,7 +129,10 @@ fn open_folder(url: &str, path: &str) -> Result<Arc<dyn ObjectStore>, OpenError>
 }
 
 /// Removes what a PUT that never ended left behind: files `<name>#<number>`.
-#[expect(clippy::disallowed_methods, reason = "the folder is the store: no Disk stands behind it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the folder is the store: no Disk stands behind it"
+)]
 fn sweep(folder: &FilePath) -> std::io::Result<()> {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -142,7 +151,8 @@ fn sweep(folder: &FilePath) -> std::io::Result<()> {
 
 fn is_staging(name: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    name.rsplit_once('#').is_some_and(|(_, number)| digits(number))
+    name.rsplit_once('#')
+        .is_some_and(|(_, number)| digits(number))
 }
 
 /// Asks whoever sends the request to damage it on its way: a store that takes it all the same does
@@ -179,23 +189,41 @@ pub async fn probe(
     let remote = Remote::new(Arc::clone(store));
     let folder = Path::from_iter([cluster_id, "probe"]);
     let path = folder.clone().join(Uuid(random).to_string());
-    let body: Vec<u8> = (0..PROBE_BYTES).map(|number| (number % 251) as u8).collect();
+    let body: Vec<u8> = (0..PROBE_BYTES)
+        .map(|number| (number % 251) as u8)
+        .collect();
     let cannot = |what| move |error| ProbeError::Request { what, error };
-    remote.put(&path, PutPayload::from(body.clone())).await.map_err(cannot("put an object"))?;
+    remote
+        .put(&path, PutPayload::from(body.clone()))
+        .await
+        .map_err(cannot("put an object"))?;
     let whole = remote.whole(&path).await.map_err(cannot("get an object"))?;
     if whole != body {
         return Err(ProbeError::Wrong("gives other bytes than were put"));
     }
-    let range = remote.range(&path, 100..200).await.map_err(cannot("get a range"))?;
+    let range = remote
+        .range(&path, 100..200)
+        .await
+        .map_err(cannot("get a range"))?;
     if Some(range.as_ref()) != body.get(100..200) {
-        return Err(ProbeError::Wrong("gives other bytes than the range that was asked for"));
+        return Err(ProbeError::Wrong(
+            "gives other bytes than the range that was asked for",
+        ));
     }
-    let listed = remote.list(Some(&folder)).await.map_err(cannot("list objects"))?;
+    let listed = remote
+        .list(Some(&folder))
+        .await
+        .map_err(cannot("list objects"))?;
     if !listed.iter().any(|(listed, _)| *listed == path) {
-        return Err(ProbeError::Wrong("does not list an object that was put before"));
+        return Err(ProbeError::Wrong(
+            "does not list an object that was put before",
+        ));
     }
     let verification = prove_checksums(&remote, &folder, random, body).await;
-    remote.delete(&path).await.map_err(cannot("delete an object"))?;
+    remote
+        .delete(&path)
+        .await
+        .map_err(cannot("delete an object"))?;
     match remote.whole(&path).await {
         Err(RequestError::NotFound { .. }) => Ok(verification),
         Err(error) => Err(cannot("say that an object is gone")(error)),
@@ -217,8 +245,14 @@ async fn prove_checksums(
     let path = folder.clone().join(format!("{}-spoiled", Uuid(random)));
     let mut options = PutOptions::default();
     options.extensions.insert(Spoil);
-    let put = remote.store.put_opts(&path, PutPayload::from(body), options).await;
-    let absent = matches!(remote.whole(&path).await, Err(RequestError::NotFound { .. }));
+    let put = remote
+        .store
+        .put_opts(&path, PutPayload::from(body), options)
+        .await;
+    let absent = matches!(
+        remote.whole(&path).await,
+        Err(RequestError::NotFound { .. })
+    );
     if put.is_err() && absent {
         return Verification::StoreChecksum;
     }

@@ -78,7 +78,13 @@ pub(crate) struct BatchPlan {
 
 impl BatchPlan {
     pub(crate) fn small(timestamp: i64) -> BatchPlan {
-        BatchPlan { records: 3, value_bytes: 40, timestamp, epoch: EPOCH, noise: false }
+        BatchPlan {
+            records: 3,
+            value_bytes: 40,
+            timestamp,
+            epoch: EPOCH,
+            noise: false,
+        }
     }
 }
 
@@ -130,7 +136,15 @@ pub(crate) fn segment(base: Offset, plans: &[BatchPlan], random: &Random) -> Seg
         bytes.extend_from_slice(&batch);
     }
     let aborted = Vec::new();
-    Segment { base, end, bytes: bytes.into(), max_timestamp, epochs, aborted, offset_index }
+    Segment {
+        base,
+        end,
+        bytes: bytes.into(),
+        max_timestamp,
+        epochs,
+        aborted,
+        offset_index,
+    }
 }
 
 impl Segment {
@@ -142,9 +156,15 @@ impl Segment {
             bytes: bytes.len() as u64,
             max_timestamp: self.max_timestamp,
             read: Arc::new(move |position, len| {
-                let start = usize::try_from(position).expect("tests are short").min(bytes.len());
+                let start = usize::try_from(position)
+                    .expect("tests are short")
+                    .min(bytes.len());
                 // Short reads happen; the encoder must not mind.
-                let len = if position % 3 == 1 { len.min(1000) } else { len };
+                let len = if position % 3 == 1 {
+                    len.min(1000)
+                } else {
+                    len
+                };
                 Ok(bytes.slice(start..(start + len).min(bytes.len())))
             }),
             offset_index: self.offset_index.clone(),
@@ -177,7 +197,13 @@ impl Segment {
         }
         let epochs = crate::manifest::clip_epochs(self.epochs.clone(), offset);
         let bytes = self.bytes.slice_ref(rest);
-        Segment { base: offset, bytes, epochs, offset_index: Vec::new(), ..self.clone() }
+        Segment {
+            base: offset,
+            bytes,
+            epochs,
+            offset_index: Vec::new(),
+            ..self.clone()
+        }
     }
 }
 
@@ -188,8 +214,9 @@ pub(crate) fn segments(base: Offset, count: usize, batches: usize) -> Vec<Segmen
     let mut next = base;
     for number in 0..count {
         let first = (number * batches) as i64;
-        let plans: Vec<_> =
-            (0..batches as i64).map(|n| BatchPlan::small(1000 + 10 * (first + n))).collect();
+        let plans: Vec<_> = (0..batches as i64)
+            .map(|n| BatchPlan::small(1000 + 10 * (first + n)))
+            .collect();
         let segment = segment(next, &plans, &random);
         next = segment.end;
         all.push(segment);
@@ -222,7 +249,14 @@ impl Tier {
             epoch_before: LeaderEpoch::NONE,
         };
         let pointer = claim(None, &log, EPOCH).expect("nobody holds it");
-        Tier { faults, inner, uploader, reader, pointer, log: Vec::new() }
+        Tier {
+            faults,
+            inner,
+            uploader,
+            reader,
+            pointer,
+            log: Vec::new(),
+        }
     }
 
     pub(crate) fn plain() -> Tier {
@@ -232,7 +266,9 @@ impl Tier {
     /// Uploads and commits segments.
     pub(crate) async fn offload(&mut self, segments: &[Segment]) -> Commit {
         let commit = self.upload(segments).await;
-        self.pointer = commit.rebase(&self.pointer).expect("nothing moved meanwhile");
+        self.pointer = commit
+            .rebase(&self.pointer)
+            .expect("nothing moved meanwhile");
         self.uploader.committed(&commit);
         self.log.extend_from_slice(segments);
         commit
@@ -272,7 +308,9 @@ impl Tier {
                 .await
                 .expect("the tier is whole");
             assert!(read.next > next, "a read at {next} goes nowhere");
-            read.bytes.iter().for_each(|bytes| all.extend_from_slice(bytes));
+            read.bytes
+                .iter()
+                .for_each(|bytes| all.extend_from_slice(bytes));
             next = read.next;
         }
         all
@@ -283,5 +321,20 @@ impl Tier {
 pub(crate) async fn listed(store: &Arc<dyn ObjectStore>) -> Vec<String> {
     let remote = crate::remote::Remote::new(Arc::clone(store));
     let listed = remote.list(None).await.expect("memory lists");
-    listed.into_iter().map(|(path, _)| path.to_string()).collect()
+    listed
+        .into_iter()
+        .map(|(path, _)| path.to_string())
+        .collect()
+}
+
+/// Compares with a golden file, or writes it where `UPDATE_GOLDEN=1`; gives the file's bytes.
+#[expect(clippy::disallowed_methods, reason = "golden files are files")]
+pub(crate) fn golden(name: &str, made: &[u8]) -> Vec<u8> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("testdata/golden/v1")
+        .join(name);
+    if std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1") {
+        std::fs::write(&path, made).expect("the folder is there");
+    }
+    std::fs::read(&path).expect("golden files are committed")
 }

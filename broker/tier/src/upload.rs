@@ -116,7 +116,10 @@ impl UploadError {
     /// Whether the same upload may work later without anyone's doing.
     #[must_use]
     pub fn is_retriable(&self) -> bool {
-        matches!(self, UploadError::Moved(_) | UploadError::Encode(EncodeError::Read { .. }))
+        matches!(
+            self,
+            UploadError::Moved(_) | UploadError::Encode(EncodeError::Read { .. })
+        )
     }
 }
 
@@ -148,9 +151,15 @@ impl Commit {
     /// passing the tier end, leaves this upload of use.
     #[must_use]
     pub fn rebase(&self, current: &Pointer) -> Option<Pointer> {
-        let expected = Pointer { log_start: current.log_start, ..self.previous.clone() };
+        let expected = Pointer {
+            log_start: current.log_start,
+            ..self.previous.clone()
+        };
         let follows = *current == expected && current.log_start >= self.previous.log_start;
-        follows.then(|| Pointer { log_start: current.log_start, ..self.pointer.clone() })
+        follows.then(|| Pointer {
+            log_start: current.log_start,
+            ..self.pointer.clone()
+        })
     }
 }
 
@@ -235,7 +244,9 @@ impl Uploader {
     ) -> Result<Commit, UploadError> {
         check(epoch, &sources, previous)?;
         let _permit = self.in_flight.acquire().await.map_err(|_| Stopped)?;
-        let head = self.previous_head(partition, previous, previous_manifest).await?;
+        let head = self
+            .previous_head(partition, previous, previous_manifest)
+            .await?;
         let bytes_max = self.config.object_bytes_max;
         let mut added = Vec::new();
         let mut kept = self.puts.kept();
@@ -248,12 +259,21 @@ impl Uploader {
         let object_bytes = added.iter().map(|entry| entry.object_bytes).sum();
         let segment_bytes = added.iter().map(|entry| entry.segment_bytes).sum();
         let next = manifest::next(head.as_ref(), previous, added)?;
-        let (pointer, head) =
-            self.put_manifest(partition, epoch, previous, next, now, &mut kept).await?;
+        let (pointer, head) = self
+            .put_manifest(partition, epoch, previous, next, now, &mut kept)
+            .await?;
         let paths = kept.into_paths();
         let previous = previous.clone();
         let head = Arc::new(head);
-        Ok(Commit { pointer, head, objects, object_bytes, segment_bytes, previous, paths })
+        Ok(Commit {
+            pointer,
+            head,
+            objects,
+            object_bytes,
+            segment_bytes,
+            previous,
+            paths,
+        })
     }
 
     /// The commit is done: its objects and manifest are the log's now.
@@ -284,7 +304,8 @@ impl Uploader {
     /// What became of a commit whose outcome was not known, by a pointer that was read linearisably
     /// *after* another transaction on the key has ended it (P1).
     pub fn resolve(&self, commit: &Commit, pointer: &Pointer) {
-        if pointer.version >= commit.pointer.version && pointer.manifest == commit.pointer.manifest {
+        if pointer.version >= commit.pointer.version && pointer.manifest == commit.pointer.manifest
+        {
             self.committed(commit);
         } else {
             self.abandoned(commit);
@@ -305,14 +326,18 @@ impl Uploader {
         let Some(name) = &previous.manifest else {
             return Ok(None);
         };
-        if let Some(head) = at_hand.filter(|head| head.version == previous.version) {
+        // Two leaders may have written the same version: only its checksum tells which one this is.
+        let is_committed = |head: &&Head| manifest::encode_head(head).1 == previous.checksum;
+        if let Some(head) = at_hand.filter(is_committed) {
             return Ok(Some(head.clone()));
         }
         let path = layout::manifest(partition, name);
         let bytes = self.get(&path).await?;
         let (head, checksum) = manifest::decode_head(&bytes).map_err(moved)?;
         if checksum != previous.checksum {
-            return Err(UploadError::Moved(format!("{path} is not the one that was committed")));
+            return Err(UploadError::Moved(format!(
+                "{path} is not the one that was committed"
+            )));
         }
         Ok(Some(head))
     }
@@ -376,7 +401,10 @@ impl Uploader {
             let name = self.object_name(&encoded, epoch);
             let path = layout::object(partition, &name);
             let length = encoded.object_bytes;
-            match self.put_verified(&path, payload.clone(), length, encoded.checksum).await {
+            match self
+                .put_verified(&path, payload.clone(), length, encoded.checksum)
+                .await
+            {
                 Ok(()) => return Ok((name, encoded)),
                 Err(error) => self.wait(&mut backoff, &error).await,
             }
@@ -385,7 +413,12 @@ impl Uploader {
 
     fn object_name(&self, encoded: &Encoded, leader_epoch: LeaderEpoch) -> ObjectName {
         let uuid = uuid_from((self.random.0)());
-        ObjectName { base: encoded.base, end: encoded.end, leader_epoch, uuid }
+        ObjectName {
+            base: encoded.base,
+            end: encoded.end,
+            leader_epoch,
+            uuid,
+        }
     }
 
     /// One try of an object that does not fit into one part.
@@ -396,11 +429,17 @@ impl Uploader {
         mut encoding: Encoding,
     ) -> Result<(ObjectName, Encoded), Failure> {
         let uuid = uuid_from((self.random.0)());
-        let name =
-            ObjectName { base: encoding.base, end: encoding.end, leader_epoch, uuid };
+        let name = ObjectName {
+            base: encoding.base,
+            end: encoding.end,
+            leader_epoch,
+            uuid,
+        };
         let path = layout::object(partition, &name);
         let put = self.puts.begin(&path);
-        let start = self.store().put_multipart_opts(&path, PutMultipartOptions::default());
+        let start = self
+            .store()
+            .put_multipart_opts(&path, PutMultipartOptions::default());
         let mut upload = self.remote.part(&path, 0, start).await?;
         let parts = self.put_parts(&path, &mut *upload, &mut encoding).await;
         if let Err(failure) = parts {
@@ -414,8 +453,11 @@ impl Uploader {
         }
         self.remote.part(&path, 0, upload.complete()).await?;
         put.ended();
-        let encoded = encoding.encoded.ok_or_else(|| Failure::Fatal(Stopped.into()))?;
-        self.verify(&path, encoded.object_bytes, encoded.checksum).await?;
+        let encoded = encoding
+            .encoded
+            .ok_or_else(|| Failure::Fatal(Stopped.into()))?;
+        self.verify(&path, encoded.object_bytes, encoded.checksum)
+            .await?;
         put.keep();
         Ok((name, encoded))
     }
@@ -500,15 +542,25 @@ impl Uploader {
         let extended = match extends {
             None => Vec::new(),
             Some(page_ref) => {
-                let bytes = self.get(&layout::manifest(partition, &page_ref.name)).await?;
+                let bytes = self
+                    .get(&layout::manifest(partition, &page_ref.name))
+                    .await?;
                 let (page, checksum) = manifest::decode_page(&bytes).map_err(moved)?;
                 if checksum != page_ref.checksum {
-                    return Err(UploadError::Moved(format!("page {} differs", page_ref.name)));
+                    return Err(UploadError::Moved(format!(
+                        "page {} differs",
+                        page_ref.name
+                    )));
                 }
                 page.entries
             }
         };
-        Ok(manifest::paginate(partition.topic_id, partition.partition, extended, moved_in))
+        Ok(manifest::paginate(
+            partition.topic_id,
+            partition.partition,
+            extended,
+            moved_in,
+        ))
     }
 
     async fn put_manifest_file(
@@ -534,7 +586,10 @@ impl Uploader {
             }
             .to_string();
             let path = layout::manifest(partition, &name);
-            match self.put_verified(&path, payload.clone(), length, checksum).await {
+            match self
+                .put_verified(&path, payload.clone(), length, checksum)
+                .await
+            {
                 Ok(()) => {
                     kept.push(path);
                     return Ok(name);
@@ -565,10 +620,18 @@ impl Uploader {
         }
         let (found, computed) = self.remote.checksum(path).await?;
         if found != length {
-            return Err(RequestError::Length { path: path.to_string(), expected: length, found });
+            return Err(RequestError::Length {
+                path: path.to_string(),
+                expected: length,
+                found,
+            });
         }
         if computed != checksum {
-            return Err(RequestError::failed("verify", path, "the store holds other bytes"));
+            return Err(RequestError::failed(
+                "verify",
+                path,
+                "the store holds other bytes",
+            ));
         }
         Ok(())
     }
@@ -587,11 +650,20 @@ fn check(
     pointer::check_fence(previous, epoch)?;
     if previous.claimed_epoch != epoch {
         let claimed = previous.claimed_epoch;
-        return Err(UploadError::NotClaimed { given: epoch, claimed });
+        return Err(UploadError::NotClaimed {
+            given: epoch,
+            claimed,
+        });
     }
-    let base = sources.first().ok_or(EncodeError::Sources("are none"))?.base;
+    let base = sources
+        .first()
+        .ok_or(EncodeError::Sources("are none"))?
+        .base;
     if base != previous.tier_end {
-        return Err(UploadError::NotAtTierEnd { base, tier_end: previous.tier_end });
+        return Err(UploadError::NotAtTierEnd {
+            base,
+            tier_end: previous.tier_end,
+        });
     }
     Ok(())
 }
@@ -633,10 +705,20 @@ impl Encoding {
         epoch: LeaderEpoch,
         sources: Vec<SegmentSource>,
     ) -> Result<Encoding, EncodeError> {
-        let ends = sources.first().map(|s| s.base).zip(sources.last().map(|s| s.end));
+        let ends = sources
+            .first()
+            .map(|s| s.base)
+            .zip(sources.last().map(|s| s.end));
         let (base, end) = ends.ok_or(EncodeError::Sources("are none"))?;
         let encoder = Some(Box::new(Encoder::new(partition, epoch, sources)?));
-        Ok(Encoding { encoder, base, end, pieces: Vec::new(), bytes: 0, encoded: None })
+        Ok(Encoding {
+            encoder,
+            base,
+            end,
+            pieces: Vec::new(),
+            bytes: 0,
+            encoded: None,
+        })
     }
 
     /// Encodes until a part is full or the object complete.
@@ -677,3 +759,6 @@ fn encode_pieces(encoder: &mut Encoder) -> Result<Vec<Bytes>, EncodeError> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod life;

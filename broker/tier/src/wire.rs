@@ -149,14 +149,20 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], WireError> {
-        let short = WireError::Short { wanted: count, left: self.rest.len() };
+        let short = WireError::Short {
+            wanted: count,
+            left: self.rest.len(),
+        };
         let (taken, rest) = self.rest.split_at_checked(count).ok_or(short)?;
         self.rest = rest;
         Ok(taken)
     }
 
     fn fixed<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
-        let short = WireError::Short { wanted: N, left: self.rest.len() };
+        let short = WireError::Short {
+            wanted: N,
+            left: self.rest.len(),
+        };
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(short)?;
         self.rest = rest;
         Ok(*taken)
@@ -233,10 +239,15 @@ impl<'a> Reader<'a> {
         element_bytes_min: usize,
         mut read: impl FnMut(&mut Reader<'a>) -> Result<T, WireError>,
     ) -> Result<Vec<T>, WireError> {
-        let count = self.length()?.ok_or(WireError::Invalid("an array is null"))?;
+        let count = self
+            .length()?
+            .ok_or(WireError::Invalid("an array is null"))?;
         let wanted = count.saturating_mul(element_bytes_min.max(1));
         if wanted > self.rest.len() {
-            return Err(WireError::Short { wanted, left: self.rest.len() });
+            return Err(WireError::Short {
+                wanted,
+                left: self.rest.len(),
+            });
         }
         // The count is bounded by the bytes that remain; the elements in memory are only a small
         // multiple of their bytes on the wire.
@@ -248,7 +259,9 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8], WireError> {
-        let count = self.length()?.ok_or(WireError::Invalid("a field is null"))?;
+        let count = self
+            .length()?
+            .ok_or(WireError::Invalid("a field is null"))?;
         self.take(count)
     }
 
@@ -257,11 +270,13 @@ impl<'a> Reader<'a> {
             return Ok(None);
         };
         let text = std::str::from_utf8(self.take(count)?);
-        text.map(|text| Some(text.to_owned())).map_err(|_| WireError::Invalid("text is not UTF-8"))
+        text.map(|text| Some(text.to_owned()))
+            .map_err(|_| WireError::Invalid("text is not UTF-8"))
     }
 
     pub(crate) fn string(&mut self) -> Result<String, WireError> {
-        self.nullable_string()?.ok_or(WireError::Invalid("a text is null"))
+        self.nullable_string()?
+            .ok_or(WireError::Invalid("a text is null"))
     }
 
     fn length(&mut self) -> Result<Option<usize>, WireError> {
@@ -269,7 +284,9 @@ impl<'a> Reader<'a> {
         let Some(length) = length.checked_sub(1) else {
             return Ok(None);
         };
-        usize::try_from(length).map(Some).map_err(|_| WireError::Invalid("a length is too large"))
+        usize::try_from(length)
+            .map(Some)
+            .map_err(|_| WireError::Invalid("a length is too large"))
     }
 
     /// Skips the section of tagged fields.
@@ -287,7 +304,9 @@ impl<'a> Reader<'a> {
 
 /// Wraps fields into a message.
 pub(crate) fn seal(magic: [u8; 4], version: i16, write: impl FnOnce(&mut Writer)) -> Vec<u8> {
-    let mut writer = Writer { bytes: magic.to_vec() };
+    let mut writer = Writer {
+        bytes: magic.to_vec(),
+    };
     writer.i16(version);
     write(&mut writer);
     let checksum = crc32c(&writer.bytes);
@@ -301,7 +320,10 @@ pub(crate) fn open(
     version: i16,
     bytes: &[u8],
 ) -> Result<(Reader<'_>, u32), WireError> {
-    let short = WireError::Short { wanted: 10, left: bytes.len() };
+    let short = WireError::Short {
+        wanted: 10,
+        left: bytes.len(),
+    };
     let (covered, stored) = bytes.split_last_chunk::<4>().ok_or(short)?;
     let (stored, computed) = (u32::from_be_bytes(*stored), crc32c(covered));
     let mut reader = Reader::new(covered);

@@ -40,7 +40,7 @@ pub(super) fn start_logs(default_level: &str) -> Result<(), Failure> {
 
 /// A runtime for a whole broker.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("esker")
         .max_blocking_threads(BLOCKING_THREADS_MAX)

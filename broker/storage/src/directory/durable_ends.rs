@@ -62,7 +62,10 @@ pub(crate) fn encode(entries: &BTreeMap<PartitionKey, Recorded>) -> Vec<u8> {
         body.extend_from_slice(&partition.to_be_bytes());
         body.extend_from_slice(&recorded.epoch.0.to_be_bytes());
         body.extend_from_slice(&recorded.end.0.to_be_bytes());
-        let tags = [(TAG_LOG_START, recorded.log_start), (TAG_LOCAL_START, recorded.local_start)];
+        let tags = [
+            (TAG_LOG_START, recorded.log_start),
+            (TAG_LOCAL_START, recorded.local_start),
+        ];
         let set = tags.iter().filter(|(_, offset)| *offset != Offset::ZERO);
         put_uvarint(&mut body, set.clone().count() as u64);
         for (tag, offset) in set {
@@ -89,8 +92,13 @@ pub(crate) fn decode(bytes: &[u8]) -> Content {
     let mut rest = bytes;
     while !rest.is_empty() {
         let Some((body, after)) = record(rest) else {
-            let torn = (1..rest.len()).all(|at| record(rest.get(at..).unwrap_or_default()).is_none());
-            return if torn { Content::Sound(ends) } else { Content::Damaged };
+            let torn =
+                (1..rest.len()).all(|at| record(rest.get(at..).unwrap_or_default()).is_none());
+            return if torn {
+                Content::Sound(ends)
+            } else {
+                Content::Damaged
+            };
         };
         match body {
             Body::Entries(entries) => ends.extend(entries),

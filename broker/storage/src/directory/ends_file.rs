@@ -25,10 +25,19 @@ impl EndsFile {
         path: PathBuf,
         known: BTreeMap<PartitionKey, Recorded>,
     ) -> io::Result<EndsFile> {
-        let content = if known.is_empty() { Vec::new() } else { durable_ends::encode(&known) };
+        let content = if known.is_empty() {
+            Vec::new()
+        } else {
+            durable_ends::encode(&known)
+        };
         replace_file(disk, &path, &content)?;
         let file = disk.open(&path, OpenMode::Write)?;
-        Ok(EndsFile { path, file, bytes: content.len() as u64, known })
+        Ok(EndsFile {
+            path,
+            file,
+            bytes: content.len() as u64,
+            known,
+        })
     }
 
     pub(crate) fn get(&self, key: PartitionKey) -> Option<Recorded> {
@@ -45,14 +54,13 @@ impl EndsFile {
             return Ok(());
         }
         let record = durable_ends::encode(&entries);
-        if self.bytes + record.len() as u64 > shared.config.durable_ends_bytes_max.max(self.floor()) {
+        if self.bytes + record.len() as u64 > shared.config.durable_ends_bytes_max.max(self.floor())
+        {
             return self.compact(shared, entries);
         }
         if let Err(error) = self.file.write_all_at(self.bytes, &record) {
-            self.file.truncate(self.bytes).map_err(|error| {
-                shared.fail(io::Error::new(error.kind(), error.to_string()));
-                error
-            })?;
+            // What cannot be taken back is no mere want of space: the caller fails the directory.
+            self.file.truncate(self.bytes).map_err(io::Error::other)?;
             return Err(error);
         }
         self.bytes += record.len() as u64;
@@ -74,7 +82,9 @@ impl EndsFile {
         known.extend(entries);
         // A log that holds nothing is the same as one that nothing is known of.
         known.retain(|_, recorded| {
-            [recorded.end, recorded.log_start, recorded.local_start].iter().any(|at| at.0 != 0)
+            [recorded.end, recorded.log_start, recorded.local_start]
+                .iter()
+                .any(|at| at.0 != 0)
         });
         *self = EndsFile::rewrite(shared.disk.as_ref(), self.path.clone(), known)?;
         shared.disk.sync_dir(&shared.config.path)

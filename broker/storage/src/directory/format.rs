@@ -57,7 +57,9 @@ pub(super) fn encode_clean_shutdown(incarnation: TopicId) -> String {
 }
 
 fn decode_clean_shutdown(text: &str) -> Option<TopicId> {
-    let text = text.trim_end().strip_prefix("{\"v\":0,\"incarnation\":\"")?;
+    let text = text
+        .trim_end()
+        .strip_prefix("{\"v\":0,\"incarnation\":\"")?;
     text.strip_suffix("\"}")?.parse().ok()
 }
 
@@ -68,7 +70,10 @@ pub(super) fn open(
     random: &mut dyn FnMut() -> [u8; 16],
 ) -> Result<Opened, OpenError> {
     let path = config.path.clone();
-    let failed = |source: io::Error| OpenError::Io { path: path.clone(), source };
+    let failed = |source: io::Error| OpenError::Io {
+        path: path.clone(),
+        source,
+    };
     let existing = if disk.exists(&path).map_err(failed)? {
         examine(disk.as_ref(), &path, identity)?
     } else {
@@ -77,10 +82,12 @@ pub(super) fn open(
     };
     // Before the first write, so that this handle is told of every failed write-back.
     let file_system = disk.open_file_system(&path).map_err(failed)?;
-    let lock = disk.lock_exclusive(&path.join(LOCK)).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => OpenError::InUse(path.clone()),
-        _ => failed(error),
-    })?;
+    let lock = disk
+        .lock_exclusive(&path.join(LOCK))
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => OpenError::InUse(path.clone()),
+            _ => failed(error),
+        })?;
     let meta = match existing {
         Some(_) => examine(disk.as_ref(), &path, identity)?.ok_or_else(|| OpenError::Damaged {
             path: path.join(meta::FILE_NAME),
@@ -115,6 +122,7 @@ fn share(
         stopped: AtomicBool::new(false),
         dirty: Mutex::default(),
         open: Mutex::default(),
+        opening: Mutex::default(),
         ends: Mutex::new(ends),
         unrecorded: Mutex::default(),
         names_unsynced: AtomicBool::new(false),
@@ -131,11 +139,15 @@ fn create_durably(disk: &dyn Disk, path: &Path) -> io::Result<()> {
         if disk.exists(made)? {
             break;
         }
-        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = made
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
         parents.push(parent.unwrap_or(Path::new(".")));
     }
     disk.create_dir_all(path)?;
-    parents.into_iter().try_for_each(|parent| disk.sync_dir(parent))
+    parents
+        .into_iter()
+        .try_for_each(|parent| disk.sync_dir(parent))
 }
 
 /// The text of a file, `None` when it is absent.
@@ -150,19 +162,34 @@ fn read_text(disk: &dyn Disk, path: &Path) -> io::Result<Option<String>> {
 /// Reads `meta.properties` and refuses another's directory; `None` when there is none to read and
 /// the directory may be formatted. Changes nothing.
 fn examine(disk: &dyn Disk, path: &Path, identity: &Identity) -> Result<Option<Meta>, OpenError> {
-    let failed = |source: io::Error| OpenError::Io { path: path.to_owned(), source };
+    let failed = |source: io::Error| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let file = path.join(meta::FILE_NAME);
     let Some(text) = read_text(disk, &file).map_err(failed)? else {
-        return match disk.read_dir(path).map_err(failed)?.into_iter().find(is_foreign) {
-            Some(entry) => Err(OpenError::Foreign { path: path.to_owned(), found: entry.name }),
+        return match disk
+            .read_dir(path)
+            .map_err(failed)?
+            .into_iter()
+            .find(is_foreign)
+        {
+            Some(entry) => Err(OpenError::Foreign {
+                path: path.to_owned(),
+                found: entry.name,
+            }),
             None => Ok(None),
         };
     };
     let meta = Meta::decode(&text).map_err(|error| match error {
-        MetaError::NewerVersion(found) => OpenError::NewerVersion { path: path.to_owned(), found },
-        MetaError::Missing(key) => {
-            OpenError::Damaged { path: file.clone(), reason: format!("{key} is missing") }
-        }
+        MetaError::NewerVersion(found) => OpenError::NewerVersion {
+            path: path.to_owned(),
+            found,
+        },
+        MetaError::Missing(key) => OpenError::Damaged {
+            path: file.clone(),
+            reason: format!("{key} is missing"),
+        },
         MetaError::Invalid(key, value) => OpenError::Damaged {
             path: file.clone(),
             reason: format!("{key} cannot be {value:?}"),
@@ -192,8 +219,13 @@ const EMBEDDED_METADATA: &str = "metadata.redb";
 fn is_foreign(entry: &DirEntry) -> bool {
     let ends_temporary = format!("{}.tmp", durable_ends::FILE_NAME);
     let meta_temporary = format!("{}.tmp", meta::FILE_NAME);
-    let ours =
-        [LOCK, "lost+found", durable_ends::FILE_NAME, ends_temporary.as_str(), &meta_temporary];
+    let ours = [
+        LOCK,
+        "lost+found",
+        durable_ends::FILE_NAME,
+        ends_temporary.as_str(),
+        &meta_temporary,
+    ];
     !ours.contains(&entry.name.as_str()) && !entry.name.starts_with(EMBEDDED_METADATA)
 }
 
@@ -204,7 +236,8 @@ fn make(
     identity: &Identity,
     random: &mut dyn FnMut() -> [u8; 16],
 ) -> io::Result<Meta> {
-    disk.open(&path.join(durable_ends::FILE_NAME), OpenMode::Replace)?.sync_data()?;
+    disk.open(&path.join(durable_ends::FILE_NAME), OpenMode::Replace)?
+        .sync_data()?;
     disk.sync_dir(path)?;
     let mut id = TopicId::from_random(random());
     while id.is_none() {
@@ -219,7 +252,10 @@ fn make(
 /// Reads what was recorded and writes it anew, whole: a torn record at the end goes, and what a
 /// failed sync may have left in memory only reaches the disk.
 fn open_ends(disk: &dyn Disk, path: &Path) -> Result<EndsFile, OpenError> {
-    let failed = |source: io::Error| OpenError::Io { path: path.to_owned(), source };
+    let failed = |source: io::Error| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let file = path.join(durable_ends::FILE_NAME);
     let content = match read_all(disk, &file) {
         Ok(bytes) => durable_ends::decode(&bytes),
@@ -300,5 +336,8 @@ fn set_aside(name: &str) -> Option<(String, PartitionKey)> {
     let (head, _) = name.rsplit_once('-')?;
     let (partition, hex) = head.rsplit_once('.')?;
     let (topic, partition) = partition.rsplit_once('-')?;
-    Some((topic.to_owned(), (TopicId::from_hex(hex)?, partition.parse().ok()?)))
+    Some((
+        topic.to_owned(),
+        (TopicId::from_hex(hex)?, partition.parse().ok()?),
+    ))
 }

@@ -43,16 +43,27 @@ impl LogDirectory {
         let mut found = Vec::new();
         for entry in entries.iter().filter(|entry| entry.is_dir) {
             if let DirectoryName::Partition { topic, partition } = parse_directory(&entry.name) {
-                let topic_id = self.shared.settle(self.topic_id_at(&path.join(&entry.name)))?;
-                found.push(FoundPartition { topic, partition, topic_id });
+                let topic_id = self
+                    .shared
+                    .settle(self.topic_id_at(&path.join(&entry.name)))?;
+                found.push(FoundPartition {
+                    topic,
+                    partition,
+                    topic_id,
+                });
             }
         }
         Ok(found)
     }
 
     fn topic_id_at(&self, directory: &std::path::Path) -> io::Result<Option<TopicId>> {
-        match read_all(self.shared.disk.as_ref(), &directory.join(PARTITION_METADATA)) {
-            Ok(bytes) => Ok(std::str::from_utf8(&bytes).ok().and_then(decode_partition_metadata)),
+        match read_all(
+            self.shared.disk.as_ref(),
+            &directory.join(PARTITION_METADATA),
+        ) {
+            Ok(bytes) => Ok(std::str::from_utf8(&bytes)
+                .ok()
+                .and_then(decode_partition_metadata)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -72,23 +83,55 @@ impl LogDirectory {
     ) -> Result<(Arc<Log>, RecoveryReport), OpenLogError> {
         let shared = &self.shared;
         shared.alive()?;
-        assert!(names::is_topic(topic) && partition >= 0, "{topic}-{partition} is a valid name");
+        assert!(
+            names::is_topic(topic) && partition >= 0,
+            "{topic}-{partition} is a valid name"
+        );
         let key = (topic_id, partition);
-        let name = LogName { topic: topic.to_owned(), partition, topic_id };
-        let mut open = lock(&shared.open);
-        if open.get(&key).is_some_and(|log| log.strong_count() > 0) {
-            return Err(OpenLogError::AlreadyOpen { topic: name.topic, partition });
-        }
-        let path = shared.config.path.join(names::partition(topic, partition));
-        let refused = |failure| match failure {
-            IoFailure::NoSpace => OpenLogError::NoSpace { topic: topic.to_owned(), partition },
-            IoFailure::Failed(failed) => OpenLogError::Failed(failed),
+        let name = LogName {
+            topic: topic.to_owned(),
+            partition,
+            topic_id,
         };
-        self.prepare(&name, &path)?.map_err(refused)?;
+        let is_open = lock(&shared.open)
+            .get(&key)
+            .is_some_and(|log| log.strong_count() > 0);
+        if is_open || !lock(&shared.opening).insert(key) {
+            return Err(OpenLogError::AlreadyOpen {
+                topic: name.topic,
+                partition,
+            });
+        }
+        let opened = self.open_alone(name, config, now);
+        if let Ok((log, _)) = &opened {
+            lock(&shared.open).insert(key, Arc::downgrade(log));
+        }
+        lock(&shared.opening).remove(&key);
+        opened
+    }
+
+    fn open_alone(
+        &self,
+        name: LogName,
+        config: LogConfig,
+        now: Timestamp,
+    ) -> Result<(Arc<Log>, RecoveryReport), OpenLogError> {
+        let shared = &self.shared;
+        let path = shared
+            .config
+            .path
+            .join(names::partition(&name.topic, name.partition));
+        self.prepare(&name, &path)?
+            .map_err(|failure| match failure {
+                IoFailure::NoSpace => OpenLogError::NoSpace {
+                    topic: name.topic.clone(),
+                    partition: name.partition,
+                },
+                IoFailure::Failed(failed) => OpenLogError::Failed(failed),
+            })?;
+        let key = (name.topic_id, name.partition);
         let recorded = RecordedEnd::from(lock(&shared.ends).get(key));
-        let (log, report) = Log::open(shared.clone(), name, path, recorded, config, now)?;
-        open.insert(key, Arc::downgrade(&log));
-        Ok((log, report))
+        Log::open(shared.clone(), name, path, recorded, config, now)
     }
 
     /// Makes sure that the log's directory is there and is its own. A directory without a readable
@@ -112,7 +155,10 @@ impl LogDirectory {
             shared.disk.create_dir_all(path)?;
             let metadata = path.join(PARTITION_METADATA);
             let file = shared.disk.open(&metadata, OpenMode::Replace)?;
-            file.write_all_at(0, names::encode_partition_metadata(name.topic_id).as_bytes())?;
+            file.write_all_at(
+                0,
+                names::encode_partition_metadata(name.topic_id).as_bytes(),
+            )?;
             file.sync_data()?;
             shared.names_unsynced.store(true, Ordering::SeqCst);
             Ok(None)
@@ -132,7 +178,11 @@ impl LogDirectory {
     fn holds_records(&self, path: &std::path::Path) -> io::Result<bool> {
         for entry in self.shared.disk.read_dir(path)? {
             if let Some((_, names::FileKind::Log)) = names::parse_segment_file(&entry.name)
-                && self.shared.disk.len(&path.join(&entry.name))?.is_some_and(|bytes| bytes > 0)
+                && self
+                    .shared
+                    .disk
+                    .len(&path.join(&entry.name))?
+                    .is_some_and(|bytes| bytes > 0)
             {
                 return Ok(true);
             }
@@ -187,7 +237,11 @@ impl LogDirectory {
     pub fn make_found_stray(&self, found: &FoundPartition) -> Result<(), DirectoryError> {
         self.shared.alive()?;
         let topic_id = found.topic_id.unwrap_or(TopicId::ZERO);
-        let name = LogName { topic: found.topic.clone(), partition: found.partition, topic_id };
+        let name = LogName {
+            topic: found.topic.clone(),
+            partition: found.partition,
+            topic_id,
+        };
         self.rename_away(&name, STRAY)
     }
 
@@ -195,7 +249,11 @@ impl LogDirectory {
     pub fn delete_found(&self, found: &FoundPartition) -> Result<(), DirectoryError> {
         self.shared.alive()?;
         let topic_id = found.topic_id.unwrap_or(TopicId::ZERO);
-        let name = LogName { topic: found.topic.clone(), partition: found.partition, topic_id };
+        let name = LogName {
+            topic: found.topic.clone(),
+            partition: found.partition,
+            topic_id,
+        };
         self.rename_away(&name, DELETE)
     }
 
@@ -211,7 +269,10 @@ impl LogDirectory {
 
     fn rename_away(&self, name: &LogName, suffix: &str) -> Result<(), DirectoryError> {
         let shared = &self.shared;
-        let path = shared.config.path.join(names::partition(&name.topic, name.partition));
+        let path = shared
+            .config
+            .path
+            .join(names::partition(&name.topic, name.partition));
         shared.settle(self.set_aside(name, &path, suffix))?;
         // A log of the same id that comes later begins anew (P6).
         let recorded = Recorded {

@@ -73,7 +73,8 @@ impl Meta {
 
     /// Lists an incarnation as the latest. `registered` is never dropped: what it proves is needed.
     pub(crate) fn add_incarnation(&mut self, added: Incarnation, registered: Option<TopicId>) {
-        self.incarnations.retain(|incarnation| incarnation.id != added.id);
+        self.incarnations
+            .retain(|incarnation| incarnation.id != added.id);
         self.incarnations.push(added);
         while self.incarnations.len() > INCARNATIONS_MAX {
             let droppable = |incarnation: &Incarnation| Some(incarnation.id) != registered;
@@ -89,12 +90,18 @@ impl Meta {
         put(CLUSTER_ID, self.cluster_id.clone());
         put(NODE_ID, self.node_id.clone());
         put(DIRECTORY_ID, self.directory_id.to_string());
-        put(CLUSTER_INCARNATION, self.seen.cluster_incarnation.to_string());
+        put(
+            CLUSTER_INCARNATION,
+            self.seen.cluster_incarnation.to_string(),
+        );
         put(BROKER_EPOCH, self.seen.broker_epoch.to_string());
         let incarnation = |one: &Incarnation| format!("{}/{}", one.id, one.durability.name());
         let incarnations: Vec<String> = self.incarnations.iter().map(incarnation).collect();
         put(INCARNATIONS, incarnations.join(","));
-        lines.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
+        lines
+            .iter()
+            .map(|(key, value)| format!("{key}={value}\n"))
+            .collect()
     }
 
     pub(crate) fn decode(text: &str) -> Result<Meta, MetaError> {
@@ -115,8 +122,9 @@ impl Meta {
         let cluster_id = required(CLUSTER_ID)?;
         let node_id = required(NODE_ID)?;
         let directory_id = required(DIRECTORY_ID)?;
-        let directory_id =
-            directory_id.parse().map_err(|_| MetaError::Invalid(DIRECTORY_ID, directory_id))?;
+        let directory_id = directory_id
+            .parse()
+            .map_err(|_| MetaError::Invalid(DIRECTORY_ID, directory_id))?;
         let mut number = |key| match others.remove(key) {
             None => Ok(0),
             Some(value) => value.parse().map_err(|_| MetaError::Invalid(key, value)),
@@ -132,13 +140,23 @@ impl Meta {
             incarnations
                 .push(incarnation.ok_or(MetaError::Invalid(INCARNATIONS, entry.to_owned()))?);
         }
-        Ok(Meta { cluster_id, node_id, directory_id, incarnations, seen, others })
+        Ok(Meta {
+            cluster_id,
+            node_id,
+            directory_id,
+            incarnations,
+            seen,
+            others,
+        })
     }
 }
 
 fn decode_incarnation(text: &str) -> Option<Incarnation> {
     let (id, durability) = text.split_once('/')?;
-    Some(Incarnation { id: id.parse().ok()?, durability: Durability::from_name(durability)? })
+    Some(Incarnation {
+        id: id.parse().ok()?,
+        durability: Durability::from_name(durability)?,
+    })
 }
 
 #[cfg(test)]
@@ -147,14 +165,20 @@ mod tests {
     use esker_protocol::BrokerId;
 
     fn meta() -> Meta {
-        let identity = Identity { cluster_id: "c".to_owned(), node_id: BrokerId(3) };
+        let identity = Identity {
+            cluster_id: "c".to_owned(),
+            node_id: BrokerId(3),
+        };
         Meta::new(&identity, TopicId([5; 16]))
     }
 
     #[test]
     fn the_text_reads_back_and_unknown_keys_stay() {
         let mut meta = meta();
-        let incarnation = Incarnation { id: TopicId([1; 16]), durability: Durability::Relaxed };
+        let incarnation = Incarnation {
+            id: TopicId([1; 16]),
+            durability: Durability::Relaxed,
+        };
         meta.add_incarnation(incarnation, None);
         meta.seen.broker_epoch = 77;
         let text = format!("#comment\n{}later.key=some value\n", meta.encode());
@@ -170,7 +194,10 @@ mod tests {
         let mut meta = meta();
         let id = |number: u8| TopicId([number; 16]);
         for number in 0..40 {
-            let added = Incarnation { id: id(number), durability: Durability::Durable };
+            let added = Incarnation {
+                id: id(number),
+                durability: Durability::Durable,
+            };
             meta.add_incarnation(added, Some(id(2)));
         }
         assert_eq!(meta.incarnations.len(), INCARNATIONS_MAX);
@@ -184,7 +211,10 @@ mod tests {
             Meta::decode(&meta().encode().replace("version=1", "version=2")),
             Err(MetaError::NewerVersion("2".to_owned()))
         );
-        assert_eq!(Meta::decode("version=1\n"), Err(MetaError::Missing(CLUSTER_ID)));
+        assert_eq!(
+            Meta::decode("version=1\n"),
+            Err(MetaError::Missing(CLUSTER_ID))
+        );
         let text = meta().encode().replace(&TopicId([5; 16]).to_string(), "x");
         assert_eq!(
             Meta::decode(&text),

@@ -38,7 +38,10 @@ pub(crate) fn parse_directory(name: &str) -> DirectoryName {
     match name.rsplit_once('-') {
         Some((topic, partition)) if is_topic(topic) => match partition.parse::<i32>() {
             Ok(number) if number >= 0 && number.to_string() == partition => {
-                DirectoryName::Partition { topic: topic.to_owned(), partition: number }
+                DirectoryName::Partition {
+                    topic: topic.to_owned(),
+                    partition: number,
+                }
             }
             _ => DirectoryName::Other,
         },
@@ -101,7 +104,12 @@ impl FileKind {
 
 /// The name of a segment's file.
 pub(crate) fn segment_file(base: Offset, kind: FileKind) -> String {
-    format!("{:0width$}.{}", base.0, kind.extension(), width = OFFSET_DIGITS)
+    format!(
+        "{:0width$}.{}",
+        base.0,
+        kind.extension(),
+        width = OFFSET_DIGITS
+    )
 }
 
 /// Reads the name of a segment's file.
@@ -109,7 +117,9 @@ pub(crate) fn parse_segment_file(name: &str) -> Option<(Offset, FileKind)> {
     let (digits, extension) = name.split_once('.')?;
     let all_digits = digits.len() == OFFSET_DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
     all_digits.then_some(())?;
-    let kind = FileKind::ALL.into_iter().find(|kind| kind.extension() == extension)?;
+    let kind = FileKind::ALL
+        .into_iter()
+        .find(|kind| kind.extension() == extension)?;
     Some((Offset(digits.parse().ok()?), kind))
 }
 
@@ -122,7 +132,12 @@ pub(crate) fn encode_partition_metadata(topic_id: TopicId) -> String {
 pub(crate) fn decode_partition_metadata(text: &str) -> Option<TopicId> {
     let mut lines = text.lines();
     (lines.next()? == "version: 0").then_some(())?;
-    lines.next()?.strip_prefix("topic_id: ")?.trim().parse().ok()
+    lines
+        .next()?
+        .strip_prefix("topic_id: ")?
+        .trim()
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -138,7 +153,15 @@ mod tests {
         };
         assert_eq!(read("clicks-0"), of("clicks", 0));
         assert_eq!(read("a-b.c_d-12"), of("a-b.c_d", 12));
-        for other in ["clicks", "clicks-", "clicks-01", "clicks--1", "-0", "..-0x", "x y-0", ".lock"] {
+        for other in [
+            "clicks",
+            "clicks-",
+            "clicks-01",
+            "-0",
+            "..-0x",
+            "x y-0",
+            ".lock",
+        ] {
             assert_eq!(read(other), DirectoryName::Other, "{other}");
         }
         assert_eq!(read("clicks-0.0123-delete"), DirectoryName::Deleted);
@@ -159,8 +182,16 @@ mod tests {
             let name = segment_file(Offset(42_000), kind);
             assert_eq!(parse_segment_file(&name), Some((Offset(42_000), kind)));
         }
-        assert_eq!(segment_file(Offset(0), FileKind::Log), "00000000000000000000.log");
-        for other in ["0.log", "0000000000000000000x.log", "00000000000000000000.log.tmp", "x"] {
+        assert_eq!(
+            segment_file(Offset(0), FileKind::Log),
+            "00000000000000000000.log"
+        );
+        for other in [
+            "0.log",
+            "0000000000000000000x.log",
+            "00000000000000000000.log.tmp",
+            "x",
+        ] {
             assert_eq!(parse_segment_file(other), None, "{other}");
         }
     }
@@ -168,9 +199,18 @@ mod tests {
     #[test]
     fn partition_metadata_is_kafkas() {
         let id = TopicId([9; 16]);
-        assert_eq!(encode_partition_metadata(id), format!("version: 0\ntopic_id: {id}"));
-        assert_eq!(decode_partition_metadata(&encode_partition_metadata(id)), Some(id));
-        assert_eq!(decode_partition_metadata("version: 0\ntopic_id: nonsense"), None);
+        assert_eq!(
+            encode_partition_metadata(id),
+            format!("version: 0\ntopic_id: {id}")
+        );
+        assert_eq!(
+            decode_partition_metadata(&encode_partition_metadata(id)),
+            Some(id)
+        );
+        assert_eq!(
+            decode_partition_metadata("version: 0\ntopic_id: nonsense"),
+            None
+        );
         assert_eq!(decode_partition_metadata(""), None);
     }
 }

@@ -1,6 +1,6 @@
 //! What a directory and its logs share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     /// Logs with anything to sync or record.
     pub(crate) dirty: Mutex<BTreeMap<u64, Arc<Log>>>,
     pub(crate) open: Mutex<BTreeMap<PartitionKey, Weak<Log>>>,
+    /// Logs that are being opened, which takes as long as their recovery.
+    pub(crate) opening: Mutex<BTreeSet<PartitionKey>>,
     /// `durable-ends.log`; may be held across a sync, and never together with a log's state.
     pub(crate) ends: Mutex<EndsFile>,
     /// What the last rounds reached and no record says yet.
@@ -74,7 +76,10 @@ impl Shared {
         let path = self.config.path.clone();
         let failed = self.failed.get_or_init(|| {
             tracing::error!(path = %path.display(), %error, "log directory failed");
-            DirectoryFailed { path, source: Arc::new(error) }
+            DirectoryFailed {
+                path,
+                source: Arc::new(error),
+            }
         });
         failed.clone()
     }
@@ -120,7 +125,10 @@ impl Shared {
     }
 
     pub(crate) fn open_logs(&self) -> Vec<Arc<Log>> {
-        lock(&self.open).values().filter_map(Weak::upgrade).collect()
+        lock(&self.open)
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 
     pub(crate) fn next_log_id(&self) -> u64 {
@@ -153,7 +161,10 @@ impl Shared {
         let reserve = self.config.reserve_bytes;
         let mut to = to;
         if reserve > 0 {
-            let free = self.disk.available_bytes(&self.config.path)?.saturating_sub(reserve);
+            let free = self
+                .disk
+                .available_bytes(&self.config.path)?
+                .saturating_sub(reserve);
             if at_least.saturating_sub(from) > free {
                 return Err(io::ErrorKind::StorageFull.into());
             }
@@ -161,7 +172,9 @@ impl Shared {
                 to = at_least;
             }
         }
-        let taken = file.allocate_keep_size(from, to.saturating_sub(from)).map(|()| to);
+        let taken = file
+            .allocate_keep_size(from, to.saturating_sub(from))
+            .map(|()| to);
         match taken {
             Err(error) if is_no_space(&error) && to > at_least => file
                 .allocate_keep_size(from, at_least.saturating_sub(from))
@@ -174,10 +187,16 @@ impl Shared {
 
     /// Records where a log ends from now on, durably, in place of what the last round reached:
     /// before it is cut or started anew (P6).
-    pub(crate) fn record_now(&self, key: PartitionKey, recorded: Recorded) -> Result<(), IoFailure> {
+    pub(crate) fn record_now(
+        &self,
+        key: PartitionKey,
+        recorded: Recorded,
+    ) -> Result<(), IoFailure> {
         let mut ends = lock(&self.ends);
         lock(&self.unrecorded).remove(&key);
-        let result = ends.append(self, BTreeMap::from([(key, recorded)])).and_then(|()| ends.sync());
+        let result = ends
+            .append(self, BTreeMap::from([(key, recorded)]))
+            .and_then(|()| ends.sync());
         self.judge(result)
     }
 
@@ -192,5 +211,8 @@ impl Shared {
 
 /// Whether the disk or a quota is full.
 pub(crate) fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }

@@ -121,7 +121,11 @@ impl Disk for MemoryDisk {
             tree.faults.alive()?;
             open(&mut tree)?
         };
-        Ok(Arc::new(MemoryFile { disk: self.clone(), inode, writes: mode != OpenMode::Read }))
+        Ok(Arc::new(MemoryFile {
+            disk: self.clone(),
+            inode,
+            writes: mode != OpenMode::Read,
+        }))
     }
 
     fn open_file_system(&self, directory: &Path) -> io::Result<Arc<dyn FileSystem>> {
@@ -148,13 +152,20 @@ impl Disk for MemoryDisk {
         if !self.tree().locked.insert(path.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        Ok(Box::new(MemoryLock { disk: self.clone(), path: path.to_owned() }))
+        Ok(Box::new(MemoryLock {
+            disk: self.clone(),
+            path: path.to_owned(),
+        }))
     }
 }
 
 impl MemoryFile {
     fn writable(&self) -> io::Result<()> {
-        if self.writes { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+        if self.writes {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::PermissionDenied.into())
+        }
     }
 }
 
@@ -163,7 +174,9 @@ impl DiskFile for MemoryFile {
         let tree = self.disk.tree();
         tree.faults.alive()?;
         let content = tree.content(self.inode)?;
-        let start = usize::try_from(position).unwrap_or(usize::MAX).min(content.len());
+        let start = usize::try_from(position)
+            .unwrap_or(usize::MAX)
+            .min(content.len());
         let end = start.saturating_add(bytes_max).min(content.len());
         let bytes = content.get(start..end).unwrap_or_default();
         buffer.extend_from_slice(bytes);
@@ -198,7 +211,8 @@ impl DiskFile for MemoryFile {
 
     fn allocate_keep_size(&self, position: u64, bytes: u64) -> io::Result<()> {
         self.writable()?;
-        self.disk.change(|tree| tree.allocate(self.inode, position.saturating_add(bytes)))
+        self.disk
+            .change(|tree| tree.allocate(self.inode, position.saturating_add(bytes)))
     }
 }
 

@@ -1,5 +1,8 @@
 //! The disk of the machine, through rustix: pread, pwritev, fdatasync, fallocate, syncfs.
-#![expect(clippy::disallowed_methods, reason = "this is the one place that touches the real disk")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that touches the real disk"
+)]
 
 use std::fs::{self, File};
 use std::io::{self, IoSlice};
@@ -41,7 +44,10 @@ impl Disk for RealDisk {
                 continue;
             }
             if let Ok(name) = entry.file_name().into_string() {
-                entries.push(DirEntry { name, is_dir: kind.is_dir() });
+                entries.push(DirEntry {
+                    name,
+                    is_dir: kind.is_dir(),
+                });
             }
         }
         entries.sort();
@@ -100,7 +106,12 @@ impl Disk for RealDisk {
     }
 
     fn lock_exclusive(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive))?;
         Ok(Box::new(RealLock(file)))
     }

@@ -2,13 +2,11 @@
 
 use std::io::{self, IoSlice};
 
-use esker_protocol::records::{
-    Batch, BatchHeader, EndTransactionMarker, ProducedBatch, stamp,
-};
+use esker_protocol::records::{Batch, BatchHeader, EndTransactionMarker, ProducedBatch, stamp};
 use esker_protocol::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
-use super::state::{Hint, State};
 use super::Log;
+use super::state::{Hint, State};
 use crate::config::LogConfig;
 use crate::directory::names::FileKind;
 use crate::error::AppendError;
@@ -87,7 +85,9 @@ impl Log {
     ) -> Result<Appended, AppendError> {
         let mut state = self.state();
         self.check_leading(&state, epoch)?;
-        state.producers.check_marker(producer_id, producer_epoch, &marker)?;
+        state
+            .producers
+            .check_marker(producer_id, producer_epoch, &marker)?;
         let base_offset = state.end;
         let bytes = marker.to_batch(producer_id, producer_epoch, now, base_offset, epoch);
         let header = BatchHeader::parse(&bytes)?;
@@ -110,7 +110,11 @@ impl Log {
     /// Appends batches of a leader as they are. They must be whole, intact, contiguous with the log
     /// and among themselves, and of epochs that do not fall. What stands before a batch that is
     /// refused has been appended.
-    pub fn append_as_follower(&self, bytes: &[u8], now: Timestamp) -> Result<Appended, AppendError> {
+    pub fn append_as_follower(
+        &self,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Result<Appended, AppendError> {
         self.directory.remove_clean_marker()?;
         let mut state = self.state();
         self.check_writable(&state)?;
@@ -155,7 +159,12 @@ impl Log {
         }
         let rolled = self.make_room(state, header, now)?;
         self.write(state, header, &mut [IoSlice::new(batch.bytes())])?;
-        match header.attributes.is_control().then(|| marker_of(batch)).flatten() {
+        match header
+            .attributes
+            .is_control()
+            .then(|| marker_of(batch))
+            .flatten()
+        {
             None => state.producers.apply(header),
             Some(marker) => {
                 if let Some(aborted) = state.producers.apply_marker(header, &marker) {
@@ -181,7 +190,11 @@ impl Log {
         if let Some(poison) = &state.poisoned {
             return Err(AppendError::Poisoned(poison.clone()));
         }
-        if self.refuses(state) { Err(AppendError::Offline) } else { Ok(()) }
+        if self.refuses(state) {
+            Err(AppendError::Offline)
+        } else {
+            Ok(())
+        }
     }
 
     /// Rolls when the batch belongs into the next segment. Whether it did.
@@ -193,7 +206,10 @@ impl Log {
     ) -> Result<bool, AppendError> {
         let placed = placed(header);
         check_size(placed.bytes, &state.config)?;
-        if !state.active.must_roll(placed, state.active.bytes, &state.config, now) {
+        if !state
+            .active
+            .must_roll(placed, state.active.bytes, &state.config, now)
+        {
             return Ok(false);
         }
         let rolled = self.roll(state, header.base_offset, now);
@@ -226,11 +242,18 @@ impl Log {
         state.active.note(placed, index_interval_bytes);
         state.end = header.next_offset();
         state.bytes_since_checkpoint += placed.bytes;
-        if state.epochs.begin(header.partition_leader_epoch, header.base_offset) {
+        if state
+            .epochs
+            .begin(header.partition_leader_epoch, header.base_offset)
+        {
             state.epochs_unsaved = true;
         }
         let segment = state.active.base;
-        state.remember(Hint { offset: header.base_offset, segment, position });
+        state.remember(Hint {
+            offset: header.base_offset,
+            segment,
+            position,
+        });
         self.queue_locked(state);
         Ok(())
     }
@@ -300,7 +323,10 @@ pub(super) fn placed(header: &BatchHeader) -> Placed {
 fn check_size(bytes: u64, config: &LogConfig) -> Result<(), AppendError> {
     let segment_bytes = config.segment_bytes;
     if bytes > segment_bytes {
-        return Err(AppendError::BatchLargerThanSegment { bytes, segment_bytes });
+        return Err(AppendError::BatchLargerThanSegment {
+            bytes,
+            segment_bytes,
+        });
     }
     Ok(())
 }

@@ -38,7 +38,12 @@ impl Log {
         if state.closed {
             state.queued = false;
             let (generation, end) = (state.generation, state.end);
-            return Ok(Capture { generation, end, files: Vec::new(), names: false });
+            return Ok(Capture {
+                generation,
+                end,
+                files: Vec::new(),
+                names: false,
+            });
         }
         match self.checkpoint(&mut state) {
             // Neither is needed to recover: the scan is longer without.
@@ -50,7 +55,12 @@ impl Log {
         state.active.unsynced = false;
         let files = std::mem::take(&mut state.unsynced).into_values().collect();
         let names = std::mem::take(&mut state.names_unsynced);
-        Ok(Capture { generation: state.generation, end: state.end, files, names })
+        Ok(Capture {
+            generation: state.generation,
+            end: state.end,
+            files,
+            names,
+        })
     }
 
     /// Writes indexes, and at intervals a snapshot that lets recovery start here.

@@ -36,7 +36,11 @@ impl Log {
             }
             if end < state.local_start {
                 let (start, end_now) = (state.local_start, state.end);
-                return Err(ChangeError::OutOfRange { offset: end, start, end: end_now });
+                return Err(ChangeError::OutOfRange {
+                    offset: end,
+                    start,
+                    end: end_now,
+                });
             }
             // The plan reads the indexes from their files.
             let flushed = self.flush_indexes(&mut state, false);
@@ -105,9 +109,10 @@ impl Log {
     }
 
     /// Syncs a cut: epochs, files, names.
-    fn sync_cut(&self) -> Result<(), ChangeError> {
+    pub(super) fn sync_cut(&self) -> Result<(), ChangeError> {
         if self.state().epochs_unsaved {
-            self.save_epochs_locked().map_err(|failure| self.directory.fail_with(failure))?;
+            self.save_epochs_locked()
+                .map_err(|failure| self.directory.fail_with(failure))?;
         }
         let files: Vec<_> = {
             let mut state = self.state();
@@ -143,7 +148,10 @@ impl Log {
             }
             self.begin_cut(&mut state);
             Recorded {
-                epoch: state.seen_epoch.max(epochs.latest()).max(state.epochs.latest()),
+                epoch: state
+                    .seen_epoch
+                    .max(epochs.latest())
+                    .max(state.epochs.latest()),
                 end: start,
                 log_start: state.log_start.min(start),
                 local_start: start,
@@ -166,8 +174,11 @@ impl Log {
             let mut state = self.state();
             state.seen_epoch = recorded.epoch;
             state.unsynced.clear();
-            let bases: Vec<Offset> =
-                state.segments().iter().map(|segment| segment.base).collect();
+            let bases: Vec<Offset> = state
+                .segments()
+                .iter()
+                .map(|segment| segment.base)
+                .collect();
             let snapshots = std::mem::take(&mut state.snapshots);
             state.sealed.clear();
             state.active = Active::new(start, now, 0);
@@ -208,7 +219,11 @@ impl Log {
         }
         if to > state.end {
             let (start, end) = (state.log_start, state.end);
-            return Err(ChangeError::OutOfRange { offset: to, start, end });
+            return Err(ChangeError::OutOfRange {
+                offset: to,
+                start,
+                end,
+            });
         }
         if to > state.log_start {
             // Its epochs stay until the new start is on the disk: a crash may undo the move.
@@ -234,7 +249,13 @@ impl Log {
             let Some(last) = going.last() else {
                 return Ok(Vec::new());
             };
-            (going.clone(), Recorded { local_start: last.end, ..Log::recorded(&state) })
+            (
+                going.clone(),
+                Recorded {
+                    local_start: last.end,
+                    ..Log::recorded(&state)
+                },
+            )
         };
         self.save_epochs_now()?;
         self.directory.record_now(self.key(), recorded)?;
@@ -243,11 +264,18 @@ impl Log {
             let local_start = recorded.local_start;
             state.sealed.retain(|segment| segment.base >= local_start);
             state.local_start = local_start;
-            if state.epochs.forget_before(recorded.log_start) {
+            if state
+                .epochs
+                .forget_before(recorded.log_start.min(local_start))
+            {
                 state.epochs_unsaved = true;
             }
-            let snapshots: Vec<Offset> =
-                state.snapshots.iter().copied().filter(|at| *at < local_start).collect();
+            let snapshots: Vec<Offset> = state
+                .snapshots
+                .iter()
+                .copied()
+                .filter(|at| *at < local_start)
+                .collect();
             state.snapshots.retain(|at| *at >= local_start);
             state.unsynced.retain(|(base, _), _| *base >= local_start);
             self.names_changed(&mut state);
@@ -257,7 +285,9 @@ impl Log {
             .iter()
             .try_for_each(|segment| self.remove_segment(segment.base))
             .and_then(|()| {
-                removed.iter().try_for_each(|at| self.remove_segment_file(*at, FileKind::Snapshot))
+                removed
+                    .iter()
+                    .try_for_each(|at| self.remove_segment_file(*at, FileKind::Snapshot))
             });
         self.directory.judge(removed)?;
         Ok(going)

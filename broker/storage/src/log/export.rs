@@ -10,7 +10,7 @@ use super::Log;
 use super::scan::BatchReader;
 use crate::directory::names::{FileKind, segment_file};
 use crate::disk::{DiskFile, read_all};
-use crate::entry_file::{read_entries, Entry as _};
+use crate::entry_file::{Entry as _, read_entries};
 use crate::error::{Damage, ReadError};
 use crate::index::{AbortedTransaction, OffsetEntry};
 use crate::producers::ProducerSnapshot;
@@ -46,7 +46,8 @@ impl SegmentExport {
     pub fn read_at(&self, position: u64, bytes_max: usize) -> io::Result<Bytes> {
         let left = usize::try_from(self.bytes.saturating_sub(position)).unwrap_or(usize::MAX);
         let mut buffer = Vec::new();
-        self.file.read_at(position, bytes_max.min(left), &mut buffer)?;
+        self.file
+            .read_at(position, bytes_max.min(left), &mut buffer)?;
         Ok(Bytes::from(buffer))
     }
 
@@ -55,8 +56,12 @@ impl SegmentExport {
         if offset == self.end {
             return Ok(Some(self.bytes));
         }
-        let count = self.offset_index.partition_point(|(last, _)| *last < offset);
-        let entry = count.checked_sub(1).and_then(|index| self.offset_index.get(index));
+        let count = self
+            .offset_index
+            .partition_point(|(last, _)| *last < offset);
+        let entry = count
+            .checked_sub(1)
+            .and_then(|index| self.offset_index.get(index));
         let from = entry.map_or(0, |(_, position)| *position);
         let mut reader = BatchReader::of_headers(self.file.as_ref(), from, self.bytes);
         while let Ok(Some(header)) = reader.header()? {
@@ -77,18 +82,37 @@ impl Log {
             if state.closed || state.poisoned.is_some() {
                 return Err(ReadError::Offline);
             }
-            let index = state.sealed.binary_search_by_key(&base, |segment| segment.base);
-            let Some(segment) = index.ok().and_then(|index| state.sealed.get(index)).cloned() else {
+            let index = state
+                .sealed
+                .binary_search_by_key(&base, |segment| segment.base);
+            let Some(segment) = index
+                .ok()
+                .and_then(|index| state.sealed.get(index))
+                .cloned()
+            else {
                 return Ok(None);
             };
-            let later = state.segments().into_iter().map(|one| one.base).filter(|one| *one >= base);
+            let later = state
+                .segments()
+                .into_iter()
+                .map(|one| one.base)
+                .filter(|one| *one >= base);
             let bases: Vec<Offset> = later.collect();
-            (segment.clone(), state.epochs.range(segment.base, segment.end), bases)
+            (
+                segment.clone(),
+                state.epochs.range(segment.base, segment.end),
+                bases,
+            )
         };
-        let file = self.directory.files.open(&self.path, (self.id, base, FileKind::Log))?;
+        let file = self
+            .directory
+            .files
+            .open(&self.path, (self.id, base, FileKind::Log))?;
         let offsets = self.offset_entries_of(base, segment.offset_entries)?;
         let times = self.time_entries_of(base, segment.time_entries)?;
-        let snapshot = self.path.join(segment_file(segment.end, FileKind::Snapshot));
+        let snapshot = self
+            .path
+            .join(segment_file(segment.end, FileKind::Snapshot));
         let producers_bytes = read_all(self.directory.disk.as_ref(), &snapshot)?;
         let producers = ProducerSnapshot::decode(&producers_bytes).map_err(|error| Damage {
             segment: segment.end.0,
@@ -127,7 +151,11 @@ impl Log {
     ) -> Result<Vec<AbortedTransaction>, ReadError> {
         let bases: Vec<Offset> = {
             let segments = self.segments();
-            segments.iter().filter(|one| one.end > start).map(|one| one.base).collect()
+            segments
+                .iter()
+                .filter(|one| one.end > start)
+                .map(|one| one.base)
+                .collect()
         };
         Ok(self.aborted_in(&bases, start, end)?)
     }
@@ -161,7 +189,14 @@ impl Log {
     }
 
     fn offset_entries_of(&self, base: Offset, count: u32) -> io::Result<Vec<OffsetEntry>> {
-        let file = self.directory.files.open(&self.path, (self.id, base, FileKind::OffsetIndex))?;
+        if count == 0 {
+            // The file of an empty index may never have been made.
+            return Ok(Vec::new());
+        }
+        let file = self
+            .directory
+            .files
+            .open(&self.path, (self.id, base, FileKind::OffsetIndex))?;
         read_entries(file.as_ref(), 0, count)
     }
 }

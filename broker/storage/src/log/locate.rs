@@ -41,13 +41,20 @@ impl State {
                 end: self.end,
                 bytes: active.bytes,
                 offset_entries: active.offset_index.on_disk(),
-                tail_entry: active.offset_index.tail_floor(|entry| entry.relative <= relative),
-                hint: hint.filter(|hint| hint.segment == active.base).map(|hint| hint.position),
+                tail_entry: active
+                    .offset_index
+                    .tail_floor(|entry| entry.relative <= relative),
+                hint: hint
+                    .filter(|hint| hint.segment == active.base)
+                    .map(|hint| hint.position),
                 file: active.file.clone(),
                 generation: self.generation,
             };
         }
-        let index = self.sealed.partition_point(|segment| segment.base <= offset).saturating_sub(1);
+        let index = self
+            .sealed
+            .partition_point(|segment| segment.base <= offset)
+            .saturating_sub(1);
         let segment = self.sealed.get(index);
         let base = segment.map_or(offset, |segment| segment.base);
         Place {
@@ -56,7 +63,9 @@ impl State {
             bytes: segment.map_or(0, |segment| segment.bytes),
             offset_entries: segment.map_or(0, |segment| segment.offset_entries),
             tail_entry: None,
-            hint: hint.filter(|hint| hint.segment == base).map(|hint| hint.position),
+            hint: hint
+                .filter(|hint| hint.segment == base)
+                .map(|hint| hint.position),
             file: None,
             generation: self.generation,
         }
@@ -67,7 +76,10 @@ impl Log {
     pub(super) fn place_file(&self, place: &Place) -> io::Result<Arc<dyn DiskFile>> {
         match &place.file {
             Some(file) => Ok(file.clone()),
-            None => self.directory.files.open(&self.path, (self.id, place.base, FileKind::Log)),
+            None => self
+                .directory
+                .files
+                .open(&self.path, (self.id, place.base, FileKind::Log)),
         }
     }
 
@@ -88,8 +100,7 @@ impl Log {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             other => other?,
         };
-        let not_above =
-            |entry: &OffsetEntry| place.base + i64::from(entry.relative) <= offset;
+        let not_above = |entry: &OffsetEntry| place.base + i64::from(entry.relative) <= offset;
         let (_, entry) = file_floor(file.as_ref(), place.offset_entries, not_above)?;
         Ok(entry.map_or(0, |entry| u64::from(entry.position)))
     }

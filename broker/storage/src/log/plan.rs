@@ -103,8 +103,11 @@ impl Surroundings<'_> {
     }
 
     fn list(&self) -> io::Result<Listing> {
-        let mut listing =
-            Listing { segments: BTreeMap::new(), files: Vec::new(), temporaries: Vec::new() };
+        let mut listing = Listing {
+            segments: BTreeMap::new(),
+            files: Vec::new(),
+            temporaries: Vec::new(),
+        };
         for entry in self.disk.read_dir(self.path)? {
             match parse_segment_file(&entry.name) {
                 Some((base, kind)) => {
@@ -165,7 +168,10 @@ impl Surroundings<'_> {
         };
         let count = entries_in::<AbortedTransaction>(file.as_ref())?;
         let entries = read_entries::<AbortedTransaction>(file.as_ref(), 0, count)?;
-        Ok(entries.iter().take_while(|entry| entry.last_offset < offset).count() as u64)
+        Ok(entries
+            .iter()
+            .take_while(|entry| entry.last_offset < offset)
+            .count() as u64)
     }
 }
 
@@ -203,8 +209,7 @@ impl Plan {
         let is_cut = source.limit < Offset::MAX;
         let all_counts = source.records_lost || is_cut;
         if (plan.end < trusted_end && !is_cut) || (all_counts && plan.damage.is_some()) {
-            if !is_cut
-                && plan.end < source.local_start && trusted_end == source.local_start {
+            if !is_cut && plan.end < source.local_start && trusted_end == source.local_start {
                 // Starting anew at the local start was interrupted.
                 let passed = std::mem::take(&mut plan.remove_segments);
                 return Ok(Plan::anew(around, source, &listing, passed));
@@ -254,9 +259,15 @@ impl Plan {
         plan.created = true;
         plan.unproven = true;
         plan.remove_segments = passed;
-        plan.remove_segments.extend(listing.segments.keys().copied());
+        plan.remove_segments
+            .extend(listing.segments.keys().copied());
         let own_snapshot = (start, FileKind::Snapshot);
-        plan.remove_files = listing.files.iter().copied().filter(|one| *one != own_snapshot).collect();
+        plan.remove_files = listing
+            .files
+            .iter()
+            .copied()
+            .filter(|one| *one != own_snapshot)
+            .collect();
         if listing.files.contains(&own_snapshot)
             && let Ok(Some(producers)) = around.producers_at(start)
         {
@@ -305,8 +316,11 @@ impl Plan {
         listing: &Listing,
         origin: Offset,
     ) -> io::Result<()> {
-        let segments: Vec<(Offset, u64)> =
-            listing.segments.iter().map(|(&base, &bytes)| (base, bytes)).collect();
+        let segments: Vec<(Offset, u64)> = listing
+            .segments
+            .iter()
+            .map(|(&base, &bytes)| (base, bytes))
+            .collect();
         let rewrite_at = match (source.records_lost, source.limit < Offset::MAX) {
             (true, _) => Offset(i64::MIN),
             (false, true) => Offset::MAX,
@@ -336,7 +350,8 @@ impl Plan {
                     continue;
                 }
                 self.seal();
-                self.write_snapshots.push((base, self.producers.snapshot().encode()));
+                self.write_snapshots
+                    .push((base, self.producers.snapshot().encode()));
             }
             let resume = self.resume(around, base, length, origin)?;
             self.read_segment(around, source, (base, length), resume, (origin, rewrite_at))?;
@@ -380,11 +395,22 @@ impl Plan {
             if epochs.last().is_none_or(|&(last, _)| last < epoch) {
                 epochs.push((epoch, header.base_offset));
             }
-            if header.base_offset < origin { None } else { producers.replay(batch) }
+            if header.base_offset < origin {
+                None
+            } else {
+                producers.replay(batch)
+            }
         };
         let interval = around.index_interval_bytes;
-        let scanned =
-            scan(file.as_ref(), length, resume, source.limit, rewrite_at, interval, &mut visit)?;
+        let scanned = scan(
+            file.as_ref(),
+            length,
+            resume,
+            source.limit,
+            rewrite_at,
+            interval,
+            &mut visit,
+        )?;
         self.end = scanned.end;
         self.damage = scanned.damage;
         self.bytes_since_checkpoint += scanned.bytes;
@@ -393,7 +419,11 @@ impl Plan {
             bytes: scanned.active.bytes,
             scanned_bytes: scanned.bytes,
             rewrite_from: scanned.rewrite_from,
-            aborted_kept: if base < origin { around.aborted_below(base, origin)? } else { 0 },
+            aborted_kept: if base < origin {
+                around.aborted_below(base, origin)?
+            } else {
+                0
+            },
             aborted: scanned.aborted,
             indexes: None,
         });
@@ -410,15 +440,22 @@ impl Plan {
         sealed.time_entries = count(self.active.time_index.count());
         self.sealed.push(sealed);
         if let Some(planned) = self.scanned.last_mut() {
-            let indexes = (self.active.offset_index.clone(), self.active.time_index.clone());
+            let indexes = (
+                self.active.offset_index.clone(),
+                self.active.time_index.clone(),
+            );
             planned.indexes = Some(indexes);
         }
     }
 
     /// Lists the files that no segment of the plan has.
     fn tidy(&mut self, listing: &Listing, origin: Offset) {
-        let bases: Vec<Offset> =
-            self.sealed.iter().map(|segment| segment.base).chain([self.active.base]).collect();
+        let bases: Vec<Offset> = self
+            .sealed
+            .iter()
+            .map(|segment| segment.base)
+            .chain([self.active.base])
+            .collect();
         for &(offset, kind) in &listing.files {
             let stays = match kind {
                 FileKind::Snapshot => (self.local_start..=origin).contains(&offset),
@@ -442,7 +479,10 @@ impl Plan {
         around: &Surroundings<'_>,
     ) -> io::Result<Vec<(LeaderEpoch, Offset)>> {
         let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
-        let sealed = self.sealed.iter().map(|segment| (segment.base, segment.bytes));
+        let sealed = self
+            .sealed
+            .iter()
+            .map(|segment| (segment.base, segment.bytes));
         for (base, bytes) in sealed.chain([(self.active.base, self.active.bytes)]) {
             let Some(file) = around.open_if_there(base, FileKind::Log)? else {
                 continue;

@@ -24,7 +24,11 @@ pub struct LogRead {
 
 impl LogRead {
     fn empty(offset: Offset) -> LogRead {
-        LogRead { bytes: Bytes::new(), start: offset, next: offset }
+        LogRead {
+            bytes: Bytes::new(),
+            start: offset,
+            next: offset,
+        }
     }
 }
 
@@ -81,10 +85,16 @@ impl Log {
             return Err(ReadError::Offline);
         }
         if offset < state.log_start || offset > state.end {
-            return Err(ReadError::OutOfRange { offset, start: state.log_start, end: state.end });
+            return Err(ReadError::OutOfRange {
+                offset,
+                start: state.log_start,
+                end: state.end,
+            });
         }
         if offset < state.local_start {
-            return Err(ReadError::BelowLocalStart { local_start: state.local_start });
+            return Err(ReadError::BelowLocalStart {
+                local_start: state.local_start,
+            });
         }
         if offset >= below || offset == state.end {
             return Ok(None);
@@ -103,7 +113,11 @@ impl Log {
             && !read.bytes.is_empty()
         {
             let position = start + read.bytes.len() as u64;
-            state.remember(Hint { offset: read.next, segment: place.base, position });
+            state.remember(Hint {
+                offset: read.next,
+                segment: place.base,
+                position,
+            });
         }
         true
     }
@@ -150,11 +164,15 @@ impl Log {
                             continue;
                         }
                     }
-                    return Ok(take(place, buffer, start, position, offset, max_bytes, below));
+                    return Ok(take(
+                        place, buffer, start, position, offset, max_bytes, below,
+                    ));
                 }
                 Found::Behind(skip) if skip > 0 && position + (skip as u64) < place.bytes => {
                     position += skip as u64;
-                    wanted = max_bytes.max(BatchHeader::BYTES).saturating_add(SLACK_BYTES);
+                    wanted = max_bytes
+                        .max(BatchHeader::BYTES)
+                        .saturating_add(SLACK_BYTES);
                 }
                 Found::Behind(_) if position > 0 && place.hint.is_none() => {
                     return self.rescan(place, offset, max_bytes, below, at_least_one);
@@ -184,15 +202,17 @@ impl Log {
         at_least_one: bool,
     ) -> Result<Attempt, ReadError> {
         let file = self.place_file(place)?;
-        let mut reader =
-            super::scan::BatchReader::of_headers(file.as_ref(), 0, place.bytes);
+        let mut reader = super::scan::BatchReader::of_headers(file.as_ref(), 0, place.bytes);
         let mut expected = place.base;
         loop {
             let position = reader.position;
             match reader.header()? {
                 Ok(Some(header)) if header.base_offset == expected => {
                     if header.last_offset() >= offset {
-                        let exact = Place { hint: Some(position), ..place.clone() };
+                        let exact = Place {
+                            hint: Some(position),
+                            ..place.clone()
+                        };
                         return self.read_place(&exact, offset, max_bytes, below, at_least_one);
                     }
                     expected = header.next_offset();
@@ -213,7 +233,12 @@ impl Log {
 }
 
 fn suspect(place: &Place, position: u64, offset: Offset, reason: String) -> Attempt {
-    Attempt::Suspect(Damage { segment: place.base.0, position, offset, reason })
+    Attempt::Suspect(Damage {
+        segment: place.base.0,
+        position,
+        offset,
+        reason,
+    })
 }
 
 /// Where in a buffer of batches an offset is.
@@ -276,7 +301,8 @@ fn take(
             return suspect(place, position + end as u64, next, reason);
         }
         let size = header.size_in_bytes();
-        let fits = end + size <= buffer.len() && (first.is_none() || end + size - start <= max_bytes);
+        let fits =
+            end + size <= buffer.len() && (first.is_none() || end + size - start <= max_bytes);
         if !fits || header.next_offset() > below {
             break;
         }
@@ -285,5 +311,9 @@ fn take(
         end += size;
     }
     let bytes = Bytes::from(buffer).slice(start..end);
-    Attempt::Done(LogRead { bytes, start: first.unwrap_or(offset), next })
+    Attempt::Done(LogRead {
+        bytes,
+        start: first.unwrap_or(offset),
+        next,
+    })
 }

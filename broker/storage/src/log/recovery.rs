@@ -106,7 +106,12 @@ impl Log {
                     RecordedEnd::Known(recorded) => Some(recorded.end),
                     RecordedEnd::Unknown => None,
                 };
-                OpenLogError::Damaged { topic, partition, recorded_end, damage }
+                OpenLogError::Damaged {
+                    topic,
+                    partition,
+                    recorded_end,
+                    damage,
+                }
             }
             PlanError::Io(error) => match self.directory.judge::<()>(Err(error)) {
                 Err(IoFailure::Failed(failed)) => OpenLogError::Failed(failed),
@@ -135,10 +140,12 @@ impl Log {
         };
         let log_start = source.log_start.max(plan.local_start).min(plan.end);
         // The start of a tiered log may lie below what is here.
-        let tiered = matches!(recorded, RecordedEnd::Known(known) if known.log_start < plan.local_start);
+        let tiered =
+            matches!(recorded, RecordedEnd::Known(known) if known.log_start < plan.local_start);
         self.carry_out(plan, &mut state, &mut report)?;
         state.log_start = if tiered { source.log_start } else { log_start };
-        let known_start = state.log_start;
+        // A batch may straddle the log start, and its epoch is asked for by its base.
+        let known_start = state.log_start.min(state.local_start);
         state.synced_end = source.trusted_end.clamp(state.local_start, state.end);
         state.epochs = epochs;
         state.epochs_unsaved = epochs_changed | state.epochs.forget_before(known_start);
@@ -153,6 +160,13 @@ impl Log {
             || state.epochs_unsaved;
         if anything {
             self.queue_locked(&mut state);
+        }
+        drop(state);
+        if report.truncated_bytes > 0 || report.removed_segments > 0 {
+            // Before the next append: or another crash brings back what was cut off, behind what
+            // was written in its place.
+            self.sync_cut()
+                .map_err(|error| PlanError::Io(io::Error::other(error)))?;
         }
         Ok(report)
     }
@@ -174,7 +188,9 @@ impl Log {
     fn load_epochs(&self, plan: &Plan) -> Result<(LeaderEpochs, bool, bool), PlanError> {
         let path = self.path.join(EPOCH_CHECKPOINT);
         let loaded = match read_all(self.directory.disk.as_ref(), &path) {
-            Ok(bytes) => std::str::from_utf8(&bytes).ok().and_then(LeaderEpochs::decode),
+            Ok(bytes) => std::str::from_utf8(&bytes)
+                .ok()
+                .and_then(LeaderEpochs::decode),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error.into()),
         };
@@ -204,7 +220,10 @@ impl Log {
     ) -> io::Result<()> {
         let mut unsynced: BTreeMap<(Offset, FileKind), Arc<dyn DiskFile>> = BTreeMap::new();
         for base in &plan.remove_segments {
-            let length = self.directory.disk.len(&self.file_path(*base, FileKind::Log))?;
+            let length = self
+                .directory
+                .disk
+                .len(&self.file_path(*base, FileKind::Log))?;
             report.truncated_bytes += length.unwrap_or(0);
             report.removed_segments += 1;
         }
@@ -247,9 +266,9 @@ impl Log {
             }
             self.write_aborted(base, segment.aborted_kept, &segment.aborted, &mut unsynced)?;
             let is_active = segment.indexes.is_none();
-            let (offsets, times) = segment.indexes.unwrap_or_else(|| {
-                (active.offset_index.clone(), active.time_index.clone())
-            });
+            let (offsets, times) = segment
+                .indexes
+                .unwrap_or_else(|| (active.offset_index.clone(), active.time_index.clone()));
             let kinds = [
                 (FileKind::OffsetIndex, OffsetEntry::BYTES, offsets.on_disk()),
                 (FileKind::TimeIndex, TimeEntry::BYTES, times.on_disk()),
@@ -264,7 +283,9 @@ impl Log {
                     }
                 }
                 let changed = self.mend_index(base, kind, good_bytes, &tail)?;
-                if changed || (plan.unproven && self.directory.disk.exists(&self.file_path(base, kind))?) {
+                if changed
+                    || (plan.unproven && self.directory.disk.exists(&self.file_path(base, kind))?)
+                {
                     unsynced.insert((base, kind), self.create(base, kind)?);
                 }
             }
@@ -273,7 +294,9 @@ impl Log {
             let file = self.create(active.base, FileKind::Log)?;
             file.truncate(0)?;
             unsynced.insert((active.base, FileKind::Log), file);
-            self.directory.names_unsynced.store(true, std::sync::atomic::Ordering::SeqCst);
+            self.directory
+                .names_unsynced
+                .store(true, std::sync::atomic::Ordering::SeqCst);
         }
         if plan.unproven {
             active.file = Some(self.create(active.base, FileKind::Log)?);
@@ -298,7 +321,9 @@ impl Log {
     }
 
     pub(super) fn create(&self, base: Offset, kind: FileKind) -> io::Result<Arc<dyn DiskFile>> {
-        self.directory.files.create(&self.path, (self.id, base, kind))
+        self.directory
+            .files
+            .create(&self.path, (self.id, base, kind))
     }
 
     fn file_path(&self, base: Offset, kind: FileKind) -> std::path::PathBuf {
@@ -338,7 +363,10 @@ impl Log {
         aborted: &[AbortedTransaction],
         unsynced: &mut BTreeMap<(Offset, FileKind), Arc<dyn DiskFile>>,
     ) -> io::Result<()> {
-        let there = self.directory.disk.exists(&self.file_path(base, FileKind::TransactionIndex))?;
+        let there = self
+            .directory
+            .disk
+            .exists(&self.file_path(base, FileKind::TransactionIndex))?;
         if !there && aborted.is_empty() {
             return Ok(());
         }
@@ -402,6 +430,8 @@ impl Source {
 /// The name of a path's last part, for files that have no other.
 pub(super) fn is_temporary(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| {
-        ["tmp", "cleaned", "swap", "deleted"].iter().any(|known| extension == *known)
+        ["tmp", "cleaned", "swap", "deleted"]
+            .iter()
+            .any(|known| extension == *known)
     })
 }

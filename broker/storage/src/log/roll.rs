@@ -19,7 +19,10 @@ impl Log {
         let sealed_base = state.active.base;
         state.active.note_time();
         self.flush_indexes(state, true)?;
-        let file = self.directory.files.create(&self.path, (self.id, sealed_base, FileKind::Log))?;
+        let file = self
+            .directory
+            .files
+            .create(&self.path, (self.id, sealed_base, FileKind::Log))?;
         if state.active.allocated > state.active.bytes {
             file.truncate(state.active.bytes)?;
             state.active.allocated = state.active.bytes;
@@ -63,7 +66,10 @@ impl Log {
         base: Offset,
         kind: FileKind,
     ) -> io::Result<std::sync::Arc<dyn crate::disk::DiskFile>> {
-        let file = self.directory.files.create(&self.path, (self.id, base, kind))?;
+        let file = self
+            .directory
+            .files
+            .create(&self.path, (self.id, base, kind))?;
         state.unsynced.insert((base, kind), file.clone());
         self.names_changed(state);
         Ok(file)
@@ -112,7 +118,9 @@ impl Log {
 
     /// Removes all files of a segment.
     pub(super) fn remove_segment(&self, base: Offset) -> io::Result<()> {
-        FileKind::ALL.into_iter().try_for_each(|kind| self.remove_segment_file(base, kind))
+        FileKind::ALL
+            .into_iter()
+            .try_for_each(|kind| self.remove_segment_file(base, kind))
     }
 
     /// The last step before a clean stop: gives back space taken ahead, and writes what recovery

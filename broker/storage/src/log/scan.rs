@@ -32,7 +32,14 @@ pub(super) struct BatchReader<'a> {
 impl<'a> BatchReader<'a> {
     pub(super) fn new(file: &'a dyn DiskFile, position: u64, length: u64) -> BatchReader<'a> {
         let chunk_bytes = CHUNK_BYTES;
-        BatchReader { file, length, position, buffer: Vec::new(), cursor: 0, chunk_bytes }
+        BatchReader {
+            file,
+            length,
+            position,
+            buffer: Vec::new(),
+            cursor: 0,
+            chunk_bytes,
+        }
     }
 
     /// A reader that wants headers only, and reads little at once.
@@ -41,7 +48,10 @@ impl<'a> BatchReader<'a> {
         position: u64,
         length: u64,
     ) -> BatchReader<'a> {
-        BatchReader { chunk_bytes: 8 << 10, ..BatchReader::new(file, position, length) }
+        BatchReader {
+            chunk_bytes: 8 << 10,
+            ..BatchReader::new(file, position, length)
+        }
     }
 
     /// Makes `bytes` of what follows the position available; fewer only at the end.
@@ -62,7 +72,9 @@ impl<'a> BatchReader<'a> {
     pub(super) fn header(&mut self) -> io::Result<Result<Option<BatchHeader>, String>> {
         let left = self.length.saturating_sub(self.position);
         let bytes = self.fill(BatchHeader::BYTES)?;
-        let bytes = bytes.get(..BatchHeader::BYTES.min(bytes.len())).unwrap_or_default();
+        let bytes = bytes
+            .get(..BatchHeader::BYTES.min(bytes.len()))
+            .unwrap_or_default();
         if bytes.is_empty() {
             return Ok(Ok(None));
         }
@@ -71,9 +83,10 @@ impl<'a> BatchReader<'a> {
         }
         Ok(match BatchHeader::parse(bytes) {
             Err(error) => Err(error.to_string()),
-            Ok(header) if header.size_in_bytes() as u64 > left => {
-                Err(format!("a batch of {} bytes, of which {left} are there", header.size_in_bytes()))
-            }
+            Ok(header) if header.size_in_bytes() as u64 > left => Err(format!(
+                "a batch of {} bytes, of which {left} are there",
+                header.size_in_bytes()
+            )),
             Ok(header) => Ok(Some(header)),
         })
     }
@@ -82,7 +95,9 @@ impl<'a> BatchReader<'a> {
     pub(super) fn batch(&mut self, header: &BatchHeader) -> io::Result<Result<Batch<'_>, String>> {
         let size = header.size_in_bytes();
         let bytes = self.fill(size)?;
-        Ok(Batch::parse(bytes).map(|(batch, _)| batch).map_err(|error| error.to_string()))
+        Ok(Batch::parse(bytes)
+            .map(|(batch, _)| batch)
+            .map_err(|error| error.to_string()))
     }
 
     /// Goes on to the next batch.
@@ -146,17 +161,19 @@ pub(super) fn resume_below(
         return Ok(from_start(empty));
     };
     let first_time = read_entries::<TimeEntry>(time_index.as_ref(), 0, 1)?;
-    if first_time.first().is_some_and(|time| time.timestamp.0 == 0 && time.relative == 0) {
+    if first_time
+        .first()
+        .is_some_and(|time| time.timestamp.0 == 0 && time.relative == 0)
+    {
         // A hole, or the only entry that looks like one.
         return Ok(from_start(empty));
     }
-    let (time_count, time_entry) =
-        rising_prefix(time_index.as_ref(), |last, time: &TimeEntry| {
-            let rises = last.is_none_or(|last: TimeEntry| {
-                time.timestamp > last.timestamp && time.relative > last.relative
-            });
-            rises && time.relative <= entry.relative
-        })?;
+    let (time_count, time_entry) = rising_prefix(time_index.as_ref(), |last, time: &TimeEntry| {
+        let rises = last.is_none_or(|last: TimeEntry| {
+            time.timestamp > last.timestamp && time.relative > last.relative
+        });
+        rises && time.relative <= entry.relative
+    })?;
     let mut active = empty;
     active.bytes = u64::from(entry.position) + header.size_in_bytes() as u64;
     active.first_timestamp = Some(first.max_timestamp);
@@ -165,7 +182,10 @@ pub(super) fn resume_below(
     active.offset_index = EntryFile::with_prefix(count, Some(entry));
     active.time_index = EntryFile::with_prefix(time_count, time_entry);
     active.bytes_since_entry = header.size_in_bytes() as u64;
-    Ok(Resume { active, expected: header.next_offset() })
+    Ok(Resume {
+        active,
+        expected: header.next_offset(),
+    })
 }
 
 /// The entries from the first on for which `good` holds, given the one before: how many, and the last.
@@ -220,7 +240,10 @@ pub(super) fn scan(
     index_interval_bytes: u64,
     visit: &mut dyn FnMut(&Batch<'_>) -> Option<AbortedTransaction>,
 ) -> io::Result<Scanned> {
-    let Resume { mut active, mut expected } = resume;
+    let Resume {
+        mut active,
+        mut expected,
+    } = resume;
     let mut reader = BatchReader::new(file, active.bytes, length);
     let start = active.bytes;
     let mut rewrite_from = None;
@@ -228,7 +251,12 @@ pub(super) fn scan(
     let damage = loop {
         let position = reader.position;
         let damaged = |reason: String| {
-            Some(Damage { segment: active.base.0, position, offset: expected, reason })
+            Some(Damage {
+                segment: active.base.0,
+                position,
+                offset: expected,
+                reason,
+            })
         };
         let header = match reader.header()? {
             Ok(Some(header)) => header,
@@ -257,5 +285,12 @@ pub(super) fn scan(
         reader.skip(&header);
     };
     let bytes = active.bytes - start;
-    Ok(Scanned { active, end: expected, damage, rewrite_from, aborted, bytes })
+    Ok(Scanned {
+        active,
+        end: expected,
+        damage,
+        rewrite_from,
+        aborted,
+        bytes,
+    })
 }

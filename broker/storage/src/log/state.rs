@@ -127,7 +127,10 @@ impl State {
             base: self.active.base,
             end: self.end,
             bytes: self.active.bytes,
-            max_timestamp: self.active.max_timestamp.map_or(Timestamp::NONE, |(max, _)| max),
+            max_timestamp: self
+                .active
+                .max_timestamp
+                .map_or(Timestamp::NONE, |(max, _)| max),
             sealed: false,
             created: self.active.created,
         };
@@ -147,7 +150,11 @@ impl State {
     }
 
     pub(super) fn recall(&self, offset: Offset) -> Option<Hint> {
-        self.hints.iter().flatten().find(|hint| hint.offset == offset).copied()
+        self.hints
+            .iter()
+            .flatten()
+            .find(|hint| hint.offset == offset)
+            .copied()
     }
 
     /// Everything that a cut makes stale.
@@ -167,13 +174,23 @@ impl State {
     pub(super) fn superseded_snapshots(&self, offset: Offset) -> Vec<Offset> {
         let is_base = |at: &Offset| {
             *at == self.active.base
-                || self.sealed.binary_search_by_key(at, |segment| segment.base).is_ok()
+                || self
+                    .sealed
+                    .binary_search_by_key(at, |segment| segment.base)
+                    .is_ok()
         };
         // One older checkpoint stays until this one is recorded as durable: recovery starts from
         // the latest that is not above the recorded end.
-        let inside: Vec<Offset> =
-            self.snapshots.iter().copied().filter(|at| *at < offset && !is_base(at)).collect();
-        let kept = inside.iter().rposition(|at| *at <= self.synced_end).unwrap_or(0);
+        let inside: Vec<Offset> = self
+            .snapshots
+            .iter()
+            .copied()
+            .filter(|at| *at < offset && !is_base(at))
+            .collect();
+        let kept = inside
+            .iter()
+            .rposition(|at| *at <= self.synced_end)
+            .unwrap_or(0);
         inside.get(..kept).unwrap_or_default().to_vec()
     }
 }

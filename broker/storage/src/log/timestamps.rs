@@ -35,9 +35,11 @@ impl Log {
             let from = self.begin_at(&candidate, timestamp)?;
             let starts = self.start_offset();
             let holds = |max: Timestamp, last: Offset| max >= timestamp && last >= starts;
-            if let Some(found) = self.search(&candidate.place, from, holds, |batch: &Batch<'_>| {
-                search::first_at_or_after(batch, timestamp, &Caps::DEFAULT)
-            })? {
+            if let Some(found) =
+                self.search(&candidate.place, from, holds, |batch: &Batch<'_>| {
+                    search::first_at_or_after(batch, timestamp, &Caps::DEFAULT)
+                })?
+            {
                 return Ok(Some(found).filter(|(_, offset, _)| *offset < below));
             }
         }
@@ -54,9 +56,11 @@ impl Log {
         for candidate in self.candidates(max)? {
             let from = self.begin_at(&candidate, max)?;
             let holds = |timestamp: Timestamp, _| timestamp >= max;
-            if let Some(found) = self.search(&candidate.place, from, holds, |batch: &Batch<'_>| {
-                search::first_of_max_timestamp(batch, &Caps::DEFAULT)
-            })? {
+            if let Some(found) =
+                self.search(&candidate.place, from, holds, |batch: &Batch<'_>| {
+                    search::first_of_max_timestamp(batch, &Caps::DEFAULT)
+                })?
+            {
                 return Ok(Some(found));
             }
         }
@@ -70,7 +74,10 @@ impl Log {
             return Err(ReadError::Offline);
         }
         let late = |max: Timestamp| max >= timestamp;
-        let sealed = state.sealed.iter().filter(|segment| late(segment.max_timestamp));
+        let sealed = state
+            .sealed
+            .iter()
+            .filter(|segment| late(segment.max_timestamp));
         let mut candidates: Vec<Candidate> = sealed
             .map(|segment| Candidate {
                 place: state.place(segment.base),
@@ -83,7 +90,9 @@ impl Log {
             candidates.push(Candidate {
                 place: state.place(active.base),
                 time_entries: active.time_index.on_disk(),
-                tail_entry: active.time_index.tail_floor(|entry| entry.timestamp < timestamp),
+                tail_entry: active
+                    .time_index
+                    .tail_floor(|entry| entry.timestamp < timestamp),
             });
         }
         Ok(candidates)
@@ -120,14 +129,23 @@ impl Log {
             let state = self.state();
             // The position of `from`, not of the segment's base.
             let exact = state.place(from);
-            if exact.base == place.base { exact } else { place.clone() }
+            if exact.base == place.base {
+                exact
+            } else {
+                place.clone()
+            }
         };
         let file = self.place_file(&place)?;
         let position = self.position_before(&place, from)?;
         let mut reader = BatchReader::of_headers(file.as_ref(), position, place.bytes);
         loop {
             let at = reader.position;
-            let damaged = |offset, reason| Damage { segment: place.base.0, position: at, offset, reason };
+            let damaged = |offset, reason| Damage {
+                segment: place.base.0,
+                position: at,
+                offset,
+                reason,
+            };
             let header = match reader.header()? {
                 Ok(Some(header)) => header,
                 Ok(None) => return Ok(None),
@@ -138,8 +156,8 @@ impl Log {
                     Ok(batch) => batch,
                     Err(reason) => return Err(damaged(header.base_offset, reason).into()),
                 };
-                let found = look(&batch)
-                    .map_err(|error| damaged(header.base_offset, error.to_string()))?;
+                let found =
+                    look(&batch).map_err(|error| damaged(header.base_offset, error.to_string()))?;
                 if let Some((offset, timestamp)) = found {
                     return Ok(Some((timestamp, offset, header.partition_leader_epoch)));
                 }
@@ -150,7 +168,13 @@ impl Log {
 
     /// All entries of a segment's time index.
     pub(super) fn time_entries_of(&self, base: Offset, count: u32) -> io::Result<Vec<TimeEntry>> {
-        let file = self.directory.files.open(&self.path, (self.id, base, FileKind::TimeIndex))?;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let file = self
+            .directory
+            .files
+            .open(&self.path, (self.id, base, FileKind::TimeIndex))?;
         read_entries(file.as_ref(), 0, count)
     }
 }

@@ -4,12 +4,13 @@
 //! i16 version 1 | u32 CRC-32C of all that follows | i32 count, then per producer
 //!   i64 producer id | i16 epoch | i32 last sequence | i64 last offset | i32 offset delta
 //!   | i64 timestamp | i32 coordinator epoch | i64 first offset of the open transaction or -1
-//! "EskB" | i32 count, then per older batch, oldest first
+//! "EskB" | i32 count, then per batch that the entries do not say, oldest first
 //!   i64 producer id | i32 last sequence | i64 last offset | i32 offset delta | i64 timestamp
 //! ```
 //! Kafka keeps only the last batch of a producer, and so refuses what an idempotent producer sends
 //! again after a restart when more than one batch was in flight. The trailer keeps the others; Kafka
-//! reads as many entries as it counts and no further.
+//! reads as many entries as it counts and no further. The newest batch is there too when the entry's
+//! timestamp is that of a later marker.
 
 use esker_protocol::records::crc32c;
 use esker_protocol::{Offset, ProducerEpoch, ProducerId, Timestamp};
@@ -86,7 +87,10 @@ impl ProducerSnapshot {
     }
 
     fn encode_older(&self, body: &mut Vec<u8>) {
-        let older = |entry: &ProducerEntry| entry.batches.len().saturating_sub(1);
+        let older = |entry: &ProducerEntry| match entry.batches.last() {
+            Some(newest) if newest.timestamp == entry.timestamp => entry.batches.len() - 1,
+            _ => entry.batches.len(),
+        };
         let count: usize = self.entries.iter().map(older).sum();
         if count == 0 {
             return;
@@ -107,15 +111,21 @@ impl ProducerSnapshot {
     /// Reads a snapshot file, Kafka's or ours.
     pub fn decode(bytes: &[u8]) -> Result<ProducerSnapshot, SnapshotError> {
         let mut rest = bytes;
-        let version = take(&mut rest).map(i16::from_be_bytes).ok_or(SnapshotError::Short)?;
+        let version = take(&mut rest)
+            .map(i16::from_be_bytes)
+            .ok_or(SnapshotError::Short)?;
         if version != VERSION {
             return Err(SnapshotError::Version(version));
         }
-        let crc = take(&mut rest).map(u32::from_be_bytes).ok_or(SnapshotError::Short)?;
+        let crc = take(&mut rest)
+            .map(u32::from_be_bytes)
+            .ok_or(SnapshotError::Short)?;
         if crc32c(rest) != crc {
             return Err(SnapshotError::Checksum);
         }
-        let count = take(&mut rest).map(i32::from_be_bytes).ok_or(SnapshotError::Short)?;
+        let count = take(&mut rest)
+            .map(i32::from_be_bytes)
+            .ok_or(SnapshotError::Short)?;
         let mut entries = Vec::new();
         for _ in 0..count {
             entries.push(decode_entry(&mut rest).ok_or(SnapshotError::Short)?);
@@ -141,14 +151,23 @@ fn decode_entry(bytes: &mut &[u8]) -> Option<ProducerEntry> {
     let timestamp = Timestamp(i64::from_be_bytes(take(bytes)?));
     let coordinator_epoch = i32::from_be_bytes(take(bytes)?);
     let start = i64::from_be_bytes(take(bytes)?);
-    let last = ProducedRange { last_sequence, last_offset, offset_delta, timestamp };
+    let last = ProducedRange {
+        last_sequence,
+        last_offset,
+        offset_delta,
+        timestamp,
+    };
     Some(ProducerEntry {
         producer_id,
         epoch,
         coordinator_epoch,
         transaction_start: (start >= 0).then_some(Offset(start)),
         timestamp,
-        batches: if last_sequence >= 0 { vec![last] } else { Vec::new() },
+        batches: if last_sequence >= 0 {
+            vec![last]
+        } else {
+            Vec::new()
+        },
     })
 }
 
@@ -163,10 +182,15 @@ fn decode_older(mut bytes: &[u8], entries: &mut [ProducerEntry]) -> Option<()> {
             offset_delta: i32::from_be_bytes(take(bytes)?),
             timestamp: Timestamp(i64::from_be_bytes(take(bytes)?)),
         };
-        let index = entries.binary_search_by_key(&producer_id, |entry| entry.producer_id).ok()?;
+        let index = entries
+            .binary_search_by_key(&producer_id, |entry| entry.producer_id)
+            .ok()?;
         let entry = entries.get_mut(index)?;
         let newest = entry.batches.len().saturating_sub(1);
-        entry.batches.insert(newest, batch);
+        match entry.batches.last_mut() {
+            Some(last) if last.last_offset == batch.last_offset => *last = batch,
+            _ => entry.batches.insert(newest, batch),
+        }
     }
     Some(())
 }

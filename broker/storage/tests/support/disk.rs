@@ -27,7 +27,11 @@ impl Disk for ForgetsDirectories {
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         // The directory of the whole is spared: without it nothing is left to be checked.
-        if path.components().count() > 1 { Ok(()) } else { self.0.sync_dir(path) }
+        if path.components().count() > 1 {
+            Ok(())
+        } else {
+            self.0.sync_dir(path)
+        }
     }
     fn len(&self, path: &Path) -> io::Result<Option<u64>> {
         self.0.len(path)

@@ -15,26 +15,58 @@ use super::model::{Model, Wanted, produce};
 
 #[derive(Debug, Clone)]
 pub enum Op {
-    Append { log: usize, records: i32, value_bytes: usize, producer: Option<i64>, back_ms: i64 },
-    Duplicate { log: usize, back: usize },
-    Gap { log: usize, producer: i64 },
+    Append {
+        log: usize,
+        records: i32,
+        value_bytes: usize,
+        producer: Option<i64>,
+        back_ms: i64,
+    },
+    Duplicate {
+        log: usize,
+        back: usize,
+    },
+    Gap {
+        log: usize,
+        producer: i64,
+    },
     Commit,
     Settle,
-    Roll { log: usize },
-    Truncate { log: usize, fraction: u8 },
-    AdvanceStart { log: usize, fraction: u8 },
-    BeginEpoch { log: usize },
+    Roll {
+        log: usize,
+    },
+    Truncate {
+        log: usize,
+        fraction: u8,
+    },
+    AdvanceStart {
+        log: usize,
+        fraction: u8,
+    },
+    BeginEpoch {
+        log: usize,
+    },
     Compare,
-    PowerCut { seed: u64 },
+    PowerCut {
+        seed: u64,
+    },
     Kill,
     CleanStop,
     /// Crash after so many changes of the disk from here on.
-    CrashSoon { changes: u64 },
+    CrashSoon {
+        changes: u64,
+    },
     /// Crash once so many changes into the next recovery.
-    CrashRecovery { changes: u64 },
+    CrashRecovery {
+        changes: u64,
+    },
     FailSync,
-    ShortWrite { bytes: usize },
-    FullDisk { room: u64 },
+    ShortWrite {
+        bytes: usize,
+    },
+    FullDisk {
+        room: u64,
+    },
     MoreSpace,
 }
 
@@ -140,7 +172,8 @@ impl Driver {
             if self.disk.is_dead() || self.directory.as_ref().is_some_and(|one| one.is_failed()) {
                 self.seed += 1;
                 let seed = self.seed;
-                self.restart(Some(seed)).map_err(|error| format!("crash in {op:?}: {error}"))?;
+                self.restart(Some(seed))
+                    .map_err(|error| format!("crash in {op:?}: {error}"))?;
             }
         }
         self.compare()
@@ -155,17 +188,29 @@ impl Driver {
 
     fn step(&mut self, op: &Op) -> Result<(), String> {
         match *op {
-            Op::Append { log, records, value_bytes, producer, back_ms } => {
+            Op::Append {
+                log,
+                records,
+                value_bytes,
+                producer,
+                back_ms,
+            } => {
                 let timestamp = self.clock - back_ms;
-                self.append(log, Wanted { records, value_bytes, producer, timestamp })
+                self.append(
+                    log,
+                    Wanted {
+                        records,
+                        value_bytes,
+                        producer,
+                        timestamp,
+                    },
+                )
             }
             Op::Duplicate { log, back } => self.duplicate(log, back),
             Op::Gap { log, producer } => self.gap(log, producer),
             Op::Commit => self.commit(),
             Op::Settle => self.settle(),
-            Op::Roll { log } => {
-                self.unless_dead(self.logs[log].roll_now(self.now()).map(|_| ()))
-            }
+            Op::Roll { log } => self.unless_dead(self.logs[log].roll_now(self.now()).map(|_| ())),
             Op::Truncate { log, fraction } => self.truncate(log, fraction),
             Op::AdvanceStart { log, fraction } => self.advance_start(log, fraction),
             Op::BeginEpoch { log } => {
@@ -216,12 +261,17 @@ impl Driver {
 
     fn at_fault(&self) -> bool {
         self.disk.is_dead()
-            || self.directory.as_ref().is_none_or(|directory| directory.is_failed())
+            || self
+                .directory
+                .as_ref()
+                .is_none_or(|directory| directory.is_failed())
             || self.disk.total_bytes(Path::new("d")).unwrap_or(0) < u64::MAX
     }
 
     fn append(&mut self, log: usize, wanted: Wanted) -> Result<(), String> {
-        let sequence = wanted.producer.map_or(-1, |id| self.models[log].next_sequence(id));
+        let sequence = wanted
+            .producer
+            .map_or(-1, |id| self.models[log].next_sequence(id));
         let batch = produce(wanted, sequence);
         let epoch = LeaderEpoch(self.models[log].epoch);
         match self.logs[log].append_as_leader(&batch, epoch, self.now(), false) {
@@ -282,8 +332,12 @@ impl Driver {
         if sequence == 0 {
             return Ok(());
         }
-        let wanted =
-            Wanted { records: 1, value_bytes: 1, producer: Some(producer), timestamp: self.clock };
+        let wanted = Wanted {
+            records: 1,
+            value_bytes: 1,
+            producer: Some(producer),
+            timestamp: self.clock,
+        };
         let batch = produce(wanted, sequence + 1);
         let epoch = LeaderEpoch(self.models[log].epoch);
         match self.logs[log].append_as_leader(&batch, epoch, self.now(), false) {
@@ -343,6 +397,7 @@ impl Driver {
         after.cut(target);
         // From here on anything at or above the new end may go.
         model.acknowledged = model.acknowledged.min(after.end());
+        model.log_start_durable = after.log_start_durable;
         match handle.truncate_to(Offset(target)) {
             Ok(end) if end.0 == after.end() => {
                 *model = after;
@@ -413,7 +468,10 @@ impl Driver {
     }
 
     fn start(&mut self) -> Result<(), String> {
-        let identity = Identity { cluster_id: "cluster".to_owned(), node_id: BrokerId(1) };
+        let identity = Identity {
+            cluster_id: "cluster".to_owned(),
+            node_id: BrokerId(1),
+        };
         let config = DirectoryConfig {
             commit: self.commit,
             open_files_max: 3,
@@ -427,11 +485,20 @@ impl Driver {
         for (index, model) in self.models.iter_mut().enumerate() {
             let id = TopicId([index as u8 + 1; 16]);
             let (log, report) = directory
-                .open_log("topic", index as i32, id, self.config.clone(), Timestamp(self.clock))
+                .open_log(
+                    "topic",
+                    index as i32,
+                    id,
+                    self.config.clone(),
+                    Timestamp(self.clock),
+                )
                 .map_err(|error| error.to_string())?;
             let end = log.written_end().0;
             if end < model.acknowledged {
-                return Err(format!("{end} survived of {}: {report:?}", model.acknowledged));
+                return Err(format!(
+                    "{end} survived of {}: {report:?}",
+                    model.acknowledged
+                ));
             }
             if end > model.end() {
                 return Err(format!("{end} is more than {} was written", model.end()));
@@ -447,7 +514,8 @@ impl Driver {
             model.log_start_durable = model.log_start_durable.max(0).min(start);
             model.acknowledged = before.acknowledged;
             model.epoch += 1;
-            log.begin_epoch(LeaderEpoch(model.epoch)).map_err(|error| error.to_string())?;
+            log.begin_epoch(LeaderEpoch(model.epoch))
+                .map_err(|error| error.to_string())?;
             model.compare(&log, &self.config)?;
             logs.push(log);
         }

@@ -49,7 +49,9 @@ pub fn produce(wanted: Wanted, base_sequence: i32) -> ProducedBatch {
     for index in 0..wanted.records {
         let value = vec![(wanted.timestamp as u8) ^ (index as u8); wanted.value_bytes];
         let timestamp = Timestamp(wanted.timestamp + i64::from(index % 3));
-        builder.append(timestamp, Some(b"key"), Some(&value), &[]).unwrap();
+        builder
+            .append(timestamp, Some(b"key"), Some(&value), &[])
+            .unwrap();
     }
     let rules = ProduceRules::new(Timestamp(wanted.timestamp));
     validate(builder.build().unwrap(), &rules).unwrap()
@@ -57,7 +59,9 @@ pub fn produce(wanted: Wanted, base_sequence: i32) -> ProducedBatch {
 
 impl Model {
     pub fn end(&self) -> i64 {
-        self.batches.last().map_or(0, |batch| batch.header.next_offset().0)
+        self.batches
+            .last()
+            .map_or(0, |batch| batch.header.next_offset().0)
     }
 
     pub fn next_sequence(&self, producer: i64) -> i32 {
@@ -71,11 +75,16 @@ impl Model {
         let base = Offset(self.end());
         let stamped = stamp(&sent.header, &payload, base, LeaderEpoch(self.epoch), None);
         let bytes = [&stamped[..], &payload].concat();
-        self.batches.push(ModelBatch { header: BatchHeader::parse(&bytes).unwrap(), bytes, sent });
+        self.batches.push(ModelBatch {
+            header: BatchHeader::parse(&bytes).unwrap(),
+            bytes,
+            sent,
+        });
     }
 
     pub fn cut(&mut self, end: i64) {
-        self.batches.retain(|batch| batch.header.next_offset().0 <= end);
+        self.batches
+            .retain(|batch| batch.header.next_offset().0 <= end);
         self.acknowledged = self.acknowledged.min(self.end());
         self.log_start = self.log_start.min(self.end());
         self.log_start_durable = self.log_start_durable.min(self.end());
@@ -84,7 +93,11 @@ impl Model {
     /// The latest five batches of each producer.
     pub fn producers(&self) -> BTreeMap<i64, Vec<ProducedRange>> {
         let mut producers: BTreeMap<i64, Vec<ProducedRange>> = BTreeMap::new();
-        for batch in self.batches.iter().filter(|batch| batch.header.has_producer()) {
+        for batch in self
+            .batches
+            .iter()
+            .filter(|batch| batch.header.has_producer())
+        {
             let ranges = producers.entry(batch.header.producer_id.0).or_default();
             ranges.push(ProducedRange {
                 last_sequence: batch.header.last_sequence(),
@@ -112,9 +125,16 @@ impl Model {
             .map(|entry| (entry.producer_id.0, entry.batches))
             .collect();
         if producers != self.producers() {
-            return Err(format!("producers are {producers:?}, not {:?}", self.producers()));
+            return Err(format!(
+                "producers are {producers:?}, not {:?}",
+                self.producers()
+            ));
         }
-        for batch in self.batches.iter().filter(|one| one.header.base_offset.0 >= self.log_start) {
+        for batch in self
+            .batches
+            .iter()
+            .filter(|one| one.header.base_offset.0 >= self.log_start)
+        {
             let epoch = log.epoch_at(batch.header.base_offset);
             if epoch != Some(batch.header.partition_leader_epoch) {
                 let at = batch.header.base_offset;
@@ -130,8 +150,11 @@ impl Model {
     fn compare_bytes(&self, log: &Log) -> Result<(), String> {
         let start = log.local_start_offset().max(log.start_offset());
         let mut at = start;
-        let mut batches =
-            self.batches.iter().filter(|batch| batch.header.next_offset() > start).peekable();
+        let mut batches = self
+            .batches
+            .iter()
+            .filter(|batch| batch.header.next_offset() > start)
+            .peekable();
         let mut bytes_max = 1;
         while at.0 < self.end() {
             let read = log
@@ -174,9 +197,8 @@ impl Model {
         let (mut position, mut since) = (0, 0);
         let mut max = (Timestamp(-1), Offset(0));
         let mut bytes = Vec::new();
-        let inside = |batch: &&ModelBatch| {
-            (segment.base..segment.end).contains(&batch.header.base_offset)
-        };
+        let inside =
+            |batch: &&ModelBatch| (segment.base..segment.end).contains(&batch.header.base_offset);
         for batch in self.batches.iter().filter(inside) {
             let header = &batch.header;
             if header.max_timestamp > max.0 {
@@ -198,12 +220,20 @@ impl Model {
         }
         let base = segment.base;
         if export.offset_index != offsets {
-            return Err(format!("offset index of {base}: {:?}, not {offsets:?}", export.offset_index));
+            return Err(format!(
+                "offset index of {base}: {:?}, not {offsets:?}",
+                export.offset_index
+            ));
         }
         if export.time_index != times {
-            return Err(format!("time index of {base}: {:?}, not {times:?}", export.time_index));
+            return Err(format!(
+                "time index of {base}: {:?}, not {times:?}",
+                export.time_index
+            ));
         }
-        let read = export.read_at(0, usize::MAX).map_err(|error| error.to_string())?;
+        let read = export
+            .read_at(0, usize::MAX)
+            .map_err(|error| error.to_string())?;
         if read != bytes {
             return Err(format!("the bytes of segment {base} differ"));
         }
@@ -216,7 +246,10 @@ impl Model {
             .map(|entry| (entry.producer_id.0, entry.batches))
             .collect();
         if producers != at_end.producers() {
-            return Err(format!("the snapshot at {} differs: {producers:?}", segment.end));
+            return Err(format!(
+                "the snapshot at {} differs: {producers:?}",
+                segment.end
+            ));
         }
         Ok(())
     }
@@ -225,7 +258,10 @@ impl Model {
         let start = log.local_start_offset().max(log.start_offset());
         let step = (self.batches.len() / 4).max(1);
         for batch in self.batches.iter().step_by(step) {
-            for wanted in [batch.header.base_timestamp.0, batch.header.max_timestamp.0 + 1] {
+            for wanted in [
+                batch.header.base_timestamp.0,
+                batch.header.max_timestamp.0 + 1,
+            ] {
                 let found = log
                     .offset_for_timestamp(Timestamp(wanted), Offset::MAX)
                     .map_err(|error| error.to_string())?
@@ -240,7 +276,10 @@ impl Model {
     }
 
     fn first_at_or_after(&self, start: Offset, wanted: i64) -> Option<(i64, i64)> {
-        let from_start = self.batches.iter().filter(|one| one.header.last_offset() >= start);
+        let from_start = self
+            .batches
+            .iter()
+            .filter(|one| one.header.last_offset() >= start);
         for batch in from_start {
             for index in 0..=batch.header.last_offset_delta {
                 let timestamp = batch.header.base_timestamp.0 + i64::from(index % 3);

@@ -42,7 +42,11 @@ impl Collector {
     /// A collector of `store`, which carries the bucket's prefix.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, reader: Reader) -> Collector {
-        Collector { remote: Remote::new(store), reader, memory: Mutex::default() }
+        Collector {
+            remote: Remote::new(store),
+            reader,
+            memory: Mutex::default(),
+        }
     }
 
     /// What was asked of the store so far.
@@ -80,8 +84,9 @@ impl Collector {
         let key = (partition.topic_id, partition.partition);
         let mut memory = self.lock().remove(&key).unwrap_or_default();
         let view = (listing, pointer);
-        let collected =
-            self.round(partition, view, uploader, &mut memory, limits, now).await;
+        let collected = self
+            .round(partition, view, uploader, &mut memory, limits, now)
+            .await;
         // A round that was dropped half-way forgets, which only delays.
         self.lock().insert(key, memory);
         collected
@@ -89,7 +94,8 @@ impl Collector {
 
     /// Forgets a partition that this process does not collect any more.
     pub fn forget(&self, partition: &Partition) {
-        self.lock().remove(&(partition.topic_id, partition.partition));
+        self.lock()
+            .remove(&(partition.topic_id, partition.partition));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(TopicId, i32), Memory>> {
@@ -110,8 +116,12 @@ impl Collector {
         let ended = uploader.ended_puts();
         // Taken before what is named is gathered: what is committed meanwhile counts as pending.
         let pending = uploader.pending_puts();
-        let named = self.named(partition, pointer, head.as_deref(), &pending).await?;
-        let chain = self.chain(partition, head.as_deref(), listing, memory).await?;
+        let named = self
+            .named(partition, pointer, head.as_deref(), &pending)
+            .await?;
+        let chain = self
+            .chain(partition, head.as_deref(), listing, memory)
+            .await?;
         let committed = head.is_some_and(|head| head.leader_epoch == pointer.claimed_epoch);
         let view = View {
             listing,
@@ -147,7 +157,8 @@ impl Collector {
         cluster_id: &str,
         topic_id: TopicId,
     ) -> Result<usize, CollectError> {
-        self.delete_prefix(&layout::topic_prefix(cluster_id, topic_id)).await
+        self.delete_prefix(&layout::topic_prefix(cluster_id, topic_id))
+            .await
     }
 
     /// Deletes everything that the store lists below a prefix; gives how many objects went.
@@ -210,7 +221,11 @@ impl Collector {
                 let known = Superseded {
                     at: superseded_at,
                     written_at: superseded.written_at,
-                    pages: superseded.pages.iter().map(|page| page.name.clone()).collect(),
+                    pages: superseded
+                        .pages
+                        .iter()
+                        .map(|page| page.name.clone())
+                        .collect(),
                     previous: superseded.previous,
                 };
                 memory.superseded.insert(name.clone(), known);
@@ -251,11 +266,7 @@ impl Collector {
     }
 
     /// A head by its file name; none if it is gone.
-    async fn head(
-        &self,
-        partition: &Partition,
-        name: &str,
-    ) -> Result<Option<Head>, CollectError> {
+    async fn head(&self, partition: &Partition, name: &str) -> Result<Option<Head>, CollectError> {
         let path = layout::manifest(partition, name);
         let bytes = match self.remote.whole(&path).await {
             Ok(bytes) => bytes,
@@ -263,8 +274,7 @@ impl Collector {
             Err(error) => return Err(error.into()),
         };
         let decoded = manifest::decode_head(&bytes);
-        let (head, _) =
-            decoded.map_err(|error| ReadError::Corrupt(format!("{path}: {error}")))?;
+        let (head, _) = decoded.map_err(|error| ReadError::Corrupt(format!("{path}: {error}")))?;
         Ok(Some(head))
     }
 }

@@ -34,8 +34,14 @@ fn bucket(tier: &Tier) -> Bucket {
 async fn a_bucket_lists_by_partition_and_names_what_is_strange() {
     let tier = tier().await;
     let marker = layout::marker("clusterclusterclustere");
-    tier.inner.put(&marker, PutPayload::from("{}")).await.unwrap();
-    tier.inner.put(&Path::from("holiday.jpg"), PutPayload::from("?")).await.unwrap();
+    tier.inner
+        .put(&marker, PutPayload::from("{}"))
+        .await
+        .unwrap();
+    tier.inner
+        .put(&Path::from("holiday.jpg"), PutPayload::from("?"))
+        .await
+        .unwrap();
     let listing = bucket(&tier).list(None).await.unwrap();
     assert_eq!(listing.clusters, ["clusterclusterclustere"]);
     assert_eq!(listing.unknown, [(Path::from("holiday.jpg"), 1)]);
@@ -56,7 +62,10 @@ async fn an_object_decodes_without_its_manifest() {
         let (index, _) = bucket.index(&path, *bytes).await.unwrap();
         assert_eq!(index.segments.len(), 2);
         assert_eq!(index.segments[0].offset_index().unwrap().len(), 10);
-        bucket.cat(&path, &index, |bytes| all.extend_from_slice(&bytes)).await.unwrap();
+        bucket
+            .cat(&path, &index, |bytes| all.extend_from_slice(&bytes))
+            .await
+            .unwrap();
     }
     assert_eq!(all, tier.expected(Offset::ZERO));
 }
@@ -68,11 +77,22 @@ async fn verification_passes_what_is_whole_and_finds_what_is_not() {
     let listing = bucket.list(None).await.unwrap();
     let contents = &listing.partitions[&place()];
     let mut seen = Vec::new();
-    let report = bucket.verify(&place(), contents, |progress| seen.push(progress)).await.unwrap();
+    let report = bucket
+        .verify(&place(), contents, |progress| seen.push(progress))
+        .await
+        .unwrap();
     assert_eq!(report.problems, Vec::<String>::new());
-    assert_eq!(report.segment_bytes, tier.expected(Offset::ZERO).len() as u64);
+    assert_eq!(
+        report.segment_bytes,
+        tier.expected(Offset::ZERO).len() as u64
+    );
     assert_eq!(seen.len(), 4);
-    let Progress { objects, objects_total, bytes, bytes_total } = seen[3];
+    let Progress {
+        objects,
+        objects_total,
+        bytes,
+        bytes_total,
+    } = seen[3];
     assert_eq!((objects, objects_total, bytes), (3, 3, bytes_total));
 
     // Every byte of an object counts.
@@ -88,7 +108,11 @@ async fn verification_passes_what_is_whole_and_finds_what_is_not() {
     }
     tier.inner.delete(&path).await.unwrap();
     let report = bucket.verify(&place(), contents, |_| {}).await.unwrap();
-    assert!(report.problems[0].contains("does not exist"), "{:?}", report.problems);
+    assert!(
+        report.problems[0].contains("does not exist"),
+        "{:?}",
+        report.problems
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,7 +123,10 @@ async fn garbage_is_no_object_and_no_panic() {
     for length in 0..40_usize {
         for fill in [0x00, 0xff, 0xb1] {
             let bytes = vec![fill; length];
-            tier.inner.put(&path, PutPayload::from(bytes)).await.unwrap();
+            tier.inner
+                .put(&path, PutPayload::from(bytes))
+                .await
+                .unwrap();
             assert!(bucket.index(&path, length as u64).await.is_err());
         }
     }

@@ -100,13 +100,19 @@ pub fn decode_page(bytes: &[u8]) -> Result<(Page, u32), DecodeError> {
 /// The trailing checksum: it stands for the message. A CRC over the message *with* its checksum
 /// would say less.
 fn with_checksum(bytes: Vec<u8>) -> (Vec<u8>, u32) {
-    let checksum = bytes.last_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+    let checksum = bytes
+        .last_chunk::<4>()
+        .map_or(0, |bytes| u32::from_be_bytes(*bytes));
     (bytes, checksum)
 }
 
 fn finish(reader: &mut Reader<'_>) -> Result<(), WireError> {
     reader.tags()?;
-    if reader.is_empty() { Ok(()) } else { Err(WireError::Invalid("bytes follow the message")) }
+    if reader.is_empty() {
+        Ok(())
+    } else {
+        Err(WireError::Invalid("bytes follow the message"))
+    }
 }
 
 pub(crate) fn write_epoch(writer: &mut Writer, (epoch, start): &EpochStart) {

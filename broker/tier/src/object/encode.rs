@@ -42,7 +42,9 @@ pub enum EncodeError {
         error: BatchError,
     },
     /// A batch does not match its checksum: the local log is damaged (P6).
-    #[error("segment {base} is damaged at position {position}: the batch does not match its checksum")]
+    #[error(
+        "segment {base} is damaged at position {position}: the batch does not match its checksum"
+    )]
     Checksum {
         /// Base offset of the source.
         base: Offset,
@@ -192,7 +194,10 @@ impl Encoder {
         if self.frame.is_empty() {
             return Ok(None);
         }
-        let compressed = self.compressor.compress(&self.frame).map_err(EncodeError::Zstd)?;
+        let compressed = self
+            .compressor
+            .compress(&self.frame)
+            .map_err(EncodeError::Zstd)?;
         let too_large = |_| EncodeError::Sources("hold a batch that is too large");
         self.index.frames.push(FrameAt {
             position: self.position,
@@ -211,7 +216,9 @@ impl Encoder {
             let Some(source) = self.sources.get(self.source_number) else {
                 return Ok(None);
             };
-            let reader = self.reader.get_or_insert_with(|| SourceReader::new(source.clone()));
+            let reader = self
+                .reader
+                .get_or_insert_with(|| SourceReader::new(source.clone()));
             let Some(bytes) = reader.next_batch()? else {
                 if self.expected != source.end {
                     return Err(reader.mismatch("the last batch ends elsewhere"));
@@ -246,21 +253,37 @@ impl Encoder {
         let index_position = self.position;
         let epochs_end = self.index.epochs.last().map(|(epoch, _)| *epoch);
         if epochs_end != Some(self.last_epoch) {
-            return Err(EncodeError::Sources("have epochs that are not their batches'"));
+            return Err(EncodeError::Sources(
+                "have epochs that are not their batches'",
+            ));
         }
         let mut end = self.index.encode();
-        let mut frames: Vec<_> =
-            self.index.frames.iter().map(|frame| (frame.compressed_bytes, frame.bytes)).collect();
+        let mut frames: Vec<_> = self
+            .index
+            .frames
+            .iter()
+            .map(|frame| (frame.compressed_bytes, frame.bytes))
+            .collect();
         frames.push((u32::try_from(end.len()).unwrap_or(u32::MAX), 0));
         end.extend_from_slice(&seek_table::encode(&frames));
-        let max_timestamp = self.index.segments.iter().map(|segment| segment.max_timestamp).max();
+        let max_timestamp = self
+            .index
+            .segments
+            .iter()
+            .map(|segment| segment.max_timestamp)
+            .max();
         self.encoded = Some(Encoded {
             base: self.index.base,
             end: self.index.end,
             object_bytes: 0,
             index_position,
             checksum: 0,
-            segment_bytes: self.index.segments.iter().map(|segment| segment.bytes).sum(),
+            segment_bytes: self
+                .index
+                .segments
+                .iter()
+                .map(|segment| segment.bytes)
+                .sum(),
             max_timestamp: max_timestamp.unwrap_or(Timestamp::NONE),
             epochs: self.index.epochs.clone(),
             last_epoch: self.last_epoch,
@@ -283,7 +306,10 @@ pub fn encode_object(
     while let Some(piece) = encoder.next_piece()? {
         bytes.extend_from_slice(&piece);
     }
-    let encoded = encoder.encoded().cloned().ok_or(EncodeError::Sources("are none"))?;
+    let encoded = encoder
+        .encoded()
+        .cloned()
+        .ok_or(EncodeError::Sources("are none"))?;
     Ok((Bytes::from(bytes), encoded))
 }
 
@@ -338,7 +364,12 @@ struct SourceReader {
 
 impl SourceReader {
     fn new(source: SegmentSource) -> SourceReader {
-        SourceReader { source, position: 0, buffer: Bytes::new(), buffer_position: 0 }
+        SourceReader {
+            source,
+            position: 0,
+            buffer: Bytes::new(),
+            buffer_position: 0,
+        }
     }
 
     /// The bytes of the batch at `position`; none at the end.
@@ -390,7 +421,11 @@ impl SourceReader {
     }
 
     fn read(&self, position: u64, wanted: usize) -> Result<Bytes, EncodeError> {
-        let failed = |source| EncodeError::Read { base: self.source.base, position, source };
+        let failed = |source| EncodeError::Read {
+            base: self.source.base,
+            position,
+            source,
+        };
         let bytes = (self.source.read)(position, wanted).map_err(failed)?;
         if bytes.is_empty() {
             return Err(failed(io::ErrorKind::UnexpectedEof.into()));
@@ -399,10 +434,18 @@ impl SourceReader {
     }
 
     fn damaged(&self, error: BatchError) -> EncodeError {
-        EncodeError::Damaged { base: self.source.base, position: self.position, error }
+        EncodeError::Damaged {
+            base: self.source.base,
+            position: self.position,
+            error,
+        }
     }
 
     fn mismatch(&self, what: &'static str) -> EncodeError {
-        EncodeError::Mismatch { base: self.source.base, position: self.position, what }
+        EncodeError::Mismatch {
+            base: self.source.base,
+            position: self.position,
+            what,
+        }
     }
 }

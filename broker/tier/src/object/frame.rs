@@ -36,7 +36,10 @@ impl Compressor {
     pub(super) fn new() -> std::io::Result<Compressor> {
         let mut zstd = zstd::bulk::Compressor::new(COMPRESSION_LEVEL)?;
         zstd.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(true))?;
-        Ok(Compressor { zstd, last_was_raw: false })
+        Ok(Compressor {
+            zstd,
+            last_was_raw: false,
+        })
     }
 
     /// One zstd frame that decompresses to `bytes`.
@@ -50,13 +53,19 @@ impl Compressor {
         }
         let compressed = self.zstd.compress(bytes)?;
         self.last_was_raw = !gains(bytes.len(), compressed.len());
-        Ok(if self.last_was_raw { raw_frame(bytes) } else { compressed })
+        Ok(if self.last_was_raw {
+            raw_frame(bytes)
+        } else {
+            compressed
+        })
     }
 }
 
 impl std::fmt::Debug for Compressor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Compressor").field("last_was_raw", &self.last_was_raw).finish()
+        f.debug_struct("Compressor")
+            .field("last_was_raw", &self.last_was_raw)
+            .finish()
     }
 }
 
@@ -204,10 +213,16 @@ pub fn decode_frame(compressed: &[u8], at: &FrameAt) -> Result<Frame, FrameError
     let expected = at.bytes as usize;
     let bytes = decompress(compressed, expected).map_err(|e| FrameError::Zstd(e.to_string()))?;
     if bytes.len() != expected {
-        return Err(FrameError::Length { expected, found: bytes.len() });
+        return Err(FrameError::Length {
+            expected,
+            found: bytes.len(),
+        });
     }
     let batches = check_batches(&bytes, at)?;
-    Ok(Frame { bytes: Bytes::from(bytes), batches })
+    Ok(Frame {
+        bytes: Bytes::from(bytes),
+        batches,
+    })
 }
 
 /// Decompresses all of `compressed`, which should give `expected` bytes; at most one more is made.
@@ -219,7 +234,11 @@ fn decompress(compressed: &[u8], expected: usize) -> std::io::Result<Vec<u8>> {
     }
     let mut zstd = zstd::stream::read::Decoder::with_buffer(compressed)?;
     // A frame of one segment has a window as large as itself, which only a single large batch makes.
-    zstd.window_log_max(WINDOW_LOG_MAX.max(usize::BITS - expected.leading_zeros()).min(31))?;
+    zstd.window_log_max(
+        WINDOW_LOG_MAX
+            .max(usize::BITS - expected.leading_zeros())
+            .min(31),
+    )?;
     let mut bytes = Vec::with_capacity(TRUSTED_BYTES_MAX);
     zstd.take(expected as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -241,7 +260,10 @@ fn check_batches(bytes: &[u8], at: &FrameAt) -> Result<Vec<BatchAt>, FrameError>
         if base < expected || end > at.end || end <= base || (first && base != at.base) {
             return Err(FrameError::Order { found: base });
         }
-        batches.push(BatchAt { position: u32::try_from(position).unwrap_or(u32::MAX), end });
+        batches.push(BatchAt {
+            position: u32::try_from(position).unwrap_or(u32::MAX),
+            end,
+        });
         expected = end;
         rest = after;
     }

@@ -106,7 +106,9 @@ impl SegmentAt {
         offset_index: &[(i32, i32)],
         time_index: &[(i64, i32)],
     ) -> SegmentAt {
-        let offsets = offset_index.iter().map(|(a, b)| (i64::from(*a), i64::from(*b)));
+        let offsets = offset_index
+            .iter()
+            .map(|(a, b)| (i64::from(*a), i64::from(*b)));
         let times = time_index.iter().map(|(a, b)| (*a, i64::from(*b)));
         SegmentAt {
             base,
@@ -137,8 +139,9 @@ impl SegmentAt {
     /// # Errors
     /// [`IndexError`] when the bytes are no such index.
     pub fn time_index(&self) -> Result<Vec<(i64, i32)>, IndexError> {
-        let narrow =
-            |value| i32::try_from(value).map_err(|_| IndexError::Invalid("time index out of range"));
+        let narrow = |value| {
+            i32::try_from(value).map_err(|_| IndexError::Invalid("time index out of range"))
+        };
         unpack(&self.time_index)?
             .into_iter()
             .map(|(timestamp, offset)| Ok((timestamp, narrow(offset)?)))
@@ -208,7 +211,9 @@ impl Index {
     #[must_use]
     pub fn data_bytes(&self) -> u64 {
         let last = self.frames.last();
-        last.map_or(0, |frame| frame.position + u64::from(frame.compressed_bytes))
+        last.map_or(0, |frame| {
+            frame.position + u64::from(frame.compressed_bytes)
+        })
     }
 
     /// The skippable frame that holds the index.
@@ -250,7 +255,11 @@ impl Index {
         });
         let mut frame = Vec::with_capacity(content.len() + 8);
         frame.extend_from_slice(&INDEX_FRAME_MAGIC.to_le_bytes());
-        frame.extend_from_slice(&u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes());
+        frame.extend_from_slice(
+            &u32::try_from(content.len())
+                .unwrap_or(u32::MAX)
+                .to_le_bytes(),
+        );
         frame.extend_from_slice(&content);
         frame
     }
@@ -316,7 +325,10 @@ impl Index {
 
     /// Checks that segments and frames each cover the object without a gap.
     fn check(&self) -> Result<(), IndexError> {
-        let segments = self.segments.iter().map(|segment| (segment.base, segment.end));
+        let segments = self
+            .segments
+            .iter()
+            .map(|segment| (segment.base, segment.end));
         let frames = self.frames.iter().map(|frame| (frame.base, frame.end));
         if !covers(segments, self.base, self.end) {
             return Err(IndexError::Invalid("segments"));
@@ -324,8 +336,10 @@ impl Index {
         if !covers(frames, self.base, self.end) {
             return Err(IndexError::Invalid("frames"));
         }
-        let segment_bytes =
-            self.segments.iter().fold(0_u64, |sum, segment| sum.saturating_add(segment.bytes));
+        let segment_bytes = self
+            .segments
+            .iter()
+            .fold(0_u64, |sum, segment| sum.saturating_add(segment.bytes));
         let frame_bytes: u64 = self.frames.iter().map(|frame| u64::from(frame.bytes)).sum();
         if segment_bytes != frame_bytes {
             return Err(IndexError::Invalid("sizes of segments and frames"));

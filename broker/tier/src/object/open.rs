@@ -17,8 +17,11 @@ pub fn open_tail(tail: &[u8], index_position: u64) -> Result<Index, OpenError> {
         return Err(IndexError::Invalid("index position"));
     }
     let index_frame_bytes = tail.len() - table.len();
-    let mut frames: Vec<_> =
-        index.frames.iter().map(|frame| (frame.compressed_bytes, frame.bytes)).collect();
+    let mut frames: Vec<_> = index
+        .frames
+        .iter()
+        .map(|frame| (frame.compressed_bytes, frame.bytes))
+        .collect();
     // The index frame holds no data: tools that seek pass over it.
     frames.push((u32::try_from(index_frame_bytes).unwrap_or(u32::MAX), 0));
     seek_table::check(table, &frames)?;

@@ -45,7 +45,11 @@ fn size_of_frame(size: usize) -> u32 {
 /// Checks that `bytes` is exactly the table of `frames`.
 pub(super) fn check(bytes: &[u8], frames: &[FrameSizes]) -> Result<(), IndexError> {
     // The index frame is the authority; a table that says anything else is damage.
-    if bytes == encode(frames) { Ok(()) } else { Err(IndexError::SeekTable) }
+    if bytes == encode(frames) {
+        Ok(())
+    } else {
+        Err(IndexError::SeekTable)
+    }
 }
 
 /// How long the table and the entry of the index frame say that an object's end is: first the length
@@ -56,14 +60,19 @@ pub(super) fn check(bytes: &[u8], frames: &[FrameSizes]) -> Result<(), IndexErro
 /// # Errors
 /// [`IndexError::SeekTable`] when the bytes end in no seek table.
 pub fn tail_bytes(tail: &[u8]) -> Result<u64, IndexError> {
-    let footer = tail.last_chunk::<FOOTER_BYTES>().ok_or(IndexError::SeekTable)?;
+    let footer = tail
+        .last_chunk::<FOOTER_BYTES>()
+        .ok_or(IndexError::SeekTable)?;
     let [c0, c1, c2, c3, descriptor, m0, m1, m2, m3] = *footer;
     if descriptor != 0 || u32::from_le_bytes([m0, m1, m2, m3]) != SEEKABLE_MAGIC {
         return Err(IndexError::SeekTable);
     }
     let frame_count = u32::from_le_bytes([c0, c1, c2, c3]) as usize;
     let table = table_bytes(frame_count);
-    let last = tail.len().checked_sub(FOOTER_BYTES + ENTRY_BYTES).and_then(|at| tail.get(at..));
+    let last = tail
+        .len()
+        .checked_sub(FOOTER_BYTES + ENTRY_BYTES)
+        .and_then(|at| tail.get(at..));
     match last.and_then(|bytes| bytes.first_chunk::<4>()) {
         Some(index_frame) if tail.len() >= table && frame_count > 0 => {
             Ok(table as u64 + u64::from(u32::from_le_bytes(*index_frame)))

@@ -7,7 +7,9 @@ use esker_protocol::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use proptest::prelude::*;
 
 use super::frame::raw_frame;
-use super::{EncodeError, Encoded, Encoder, FRAME_BYTES, Index, decode_frame, encode_object, open_tail};
+use super::{
+    EncodeError, Encoded, Encoder, FRAME_BYTES, Index, decode_frame, encode_object, open_tail,
+};
 use crate::source::{OpenTransaction, Outcome, SegmentSource};
 use crate::testing::{BatchPlan, EPOCH, Segment, partition, random, segment, segments};
 
@@ -31,7 +33,10 @@ fn decode(object: &Bytes, index: &Index) -> Vec<u8> {
 }
 
 fn concat(segments: &[Segment]) -> Vec<u8> {
-    segments.iter().flat_map(|segment| segment.bytes.iter().copied()).collect()
+    segments
+        .iter()
+        .flat_map(|segment| segment.bytes.iter().copied())
+        .collect()
 }
 
 /// Segments large enough for several frames, some of which do not compress.
@@ -69,7 +74,10 @@ fn zstd(arguments: &[&str], input: &[u8]) -> Option<(bool, Vec<u8>)> {
     };
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
-    #[expect(clippy::disallowed_methods, reason = "a pipe needs a writer beside its reader")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a pipe needs a writer beside its reader"
+    )]
     let writer = std::thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().unwrap();
     let _ = writer.join();
@@ -87,17 +95,33 @@ fn the_zstd_tool_restores_the_segments_byte_for_byte() {
         assert!(zstd(&["-t", "-q"], &object).unwrap().0);
         let mut damaged = object.to_vec();
         damaged[object.len() / 3] ^= 4;
-        assert!(!zstd(&["-t", "-q"], &damaged).unwrap().0, "frames carry checksums");
+        assert!(
+            !zstd(&["-t", "-q"], &damaged).unwrap().0,
+            "frames carry checksums"
+        );
     }
 }
 
 #[test]
 fn a_raw_frame_is_a_zstd_frame() {
-    let noise: Vec<u8> = (0..3 * FRAME_BYTES / 16).flat_map({
-        let random = random(3);
-        move |_| random().to_le_bytes()
-    }).collect();
-    for length in [0, 1, 255, 256, 65_791, 65_792, 128 << 10, (128 << 10) + 1, 300_000, noise.len()] {
+    let noise: Vec<u8> = (0..3 * FRAME_BYTES / 16)
+        .flat_map({
+            let random = random(3);
+            move |_| random().to_le_bytes()
+        })
+        .collect();
+    for length in [
+        0,
+        1,
+        255,
+        256,
+        65_791,
+        65_792,
+        128 << 10,
+        (128 << 10) + 1,
+        300_000,
+        noise.len(),
+    ] {
         let bytes = &noise[..length];
         let frame = raw_frame(bytes);
         assert_eq!(zstd::bulk::decompress(&frame, length).unwrap(), bytes);
@@ -107,7 +131,10 @@ fn a_raw_frame_is_a_zstd_frame() {
         let mut damaged = frame.clone();
         let last = damaged.len() - 1;
         damaged[last] ^= 1;
-        assert!(zstd::bulk::decompress(&damaged, length).is_err(), "its checksum is checked");
+        assert!(
+            zstd::bulk::decompress(&damaged, length).is_err(),
+            "its checksum is checked"
+        );
     }
 }
 
@@ -119,7 +146,12 @@ fn data_that_does_not_compress_is_stored_raw() {
     let ratio = |at: &super::FrameAt| f64::from(at.compressed_bytes) / f64::from(at.bytes);
     let raw = index.frames.iter().filter(|at| ratio(at) > 1.0).count();
     assert!(raw >= 1, "{:?}", index.frames);
-    assert!(index.frames.iter().all(|at| at.compressed_bytes < at.bytes + 100));
+    assert!(
+        index
+            .frames
+            .iter()
+            .all(|at| at.compressed_bytes < at.bytes + 100)
+    );
     assert!(encoded.object_bytes < encoded.segment_bytes / 2);
 }
 
@@ -147,12 +179,25 @@ fn an_index_says_all_there_is_to_know() {
     assert_eq!((index.base, index.end), (Offset(1000), made[2].end));
     assert_eq!(index.segments.len(), 3);
     for (at, source) in index.segments.iter().zip(&sources) {
-        assert_eq!((at.base, at.end, at.bytes), (source.base, source.end, source.bytes));
+        assert_eq!(
+            (at.base, at.end, at.bytes),
+            (source.base, source.end, source.bytes)
+        );
         assert_eq!(at.offset_index().unwrap(), source.offset_index);
         assert_eq!(at.time_index().unwrap(), source.time_index);
     }
-    assert_eq!(index.aborted, made[0].aborted, "once, though it overlaps two segments");
-    assert_eq!(index.epochs, [(LeaderEpoch(3), Offset(1000)), (LeaderEpoch(4), made[1].base), (LeaderEpoch(5), made[2].base)]);
+    assert_eq!(
+        index.aborted, made[0].aborted,
+        "once, though it overlaps two segments"
+    );
+    assert_eq!(
+        index.epochs,
+        [
+            (LeaderEpoch(3), Offset(1000)),
+            (LeaderEpoch(4), made[1].base),
+            (LeaderEpoch(5), made[2].base)
+        ]
+    );
     assert_eq!(index.producers, sources[2].producer_snapshot);
     assert_eq!(index.open_transactions, sources[2].open_transactions);
     assert_eq!(encoded.last_epoch, LeaderEpoch(5));
@@ -163,7 +208,10 @@ fn an_index_says_all_there_is_to_know() {
         let at = index.frames[index.frame_of(Offset(offset)).unwrap()];
         assert!(at.base.0 <= offset && offset < at.end.0);
     }
-    assert_eq!((index.frame_of(Offset(999)), index.frame_of(index.end)), (None, None));
+    assert_eq!(
+        (index.frame_of(Offset(999)), index.frame_of(index.end)),
+        (None, None)
+    );
 }
 
 #[test]
@@ -200,7 +248,10 @@ fn a_damaged_segment_becomes_no_object() {
         if (12..16).contains(&in_batch.unwrap()) {
             continue;
         }
-        let damaged = Segment { bytes: bytes.into(), ..made.clone() };
+        let damaged = Segment {
+            bytes: bytes.into(),
+            ..made.clone()
+        };
         let result = encode_object(&partition(), EPOCH, vec![damaged.source()]);
         assert!(result.is_err_and(|error| error.is_damage()), "{position}");
     }
@@ -210,8 +261,14 @@ fn a_damaged_segment_becomes_no_object() {
 fn sources_that_do_not_fit_together_are_refused() {
     let made = segments(Offset::ZERO, 3, 5);
     let gap = vec![made[0].source(), made[2].source()];
-    assert!(matches!(encode_object(&partition(), EPOCH, gap), Err(EncodeError::Sources(_))));
-    assert!(matches!(encode_object(&partition(), EPOCH, vec![]), Err(EncodeError::Sources(_))));
+    assert!(matches!(
+        encode_object(&partition(), EPOCH, gap),
+        Err(EncodeError::Sources(_))
+    ));
+    assert!(matches!(
+        encode_object(&partition(), EPOCH, vec![]),
+        Err(EncodeError::Sources(_))
+    ));
     let mut late = made[0].source();
     late.end = Offset(late.end.0 + 1);
     let result = encode_object(&partition(), EPOCH, vec![late]);
@@ -242,7 +299,10 @@ fn damaged_ends_and_frames_are_refused_and_never_panic() {
         for bit in [0x01, 0x80] {
             let mut damaged = tail.to_vec();
             damaged[position] ^= bit;
-            assert!(open_tail(&damaged, encoded.index_position).is_err(), "{position}");
+            assert!(
+                open_tail(&damaged, encoded.index_position).is_err(),
+                "{position}"
+            );
         }
         assert!(open_tail(&tail[..position], encoded.index_position).is_err());
     }
@@ -273,7 +333,8 @@ fn a_frame_that_claims_too_much_is_refused_without_the_memory() {
         max_timestamp: esker_protocol::Timestamp(0),
     };
     let zeros = zstd::bulk::Compressor::new(1).map(|mut zstd| {
-        zstd.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(true)).unwrap();
+        zstd.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(true))
+            .unwrap();
         zstd.compress(&vec![0; 1000]).unwrap()
     });
     assert!(decode_frame(&zeros.unwrap(), &at).is_err());
@@ -287,17 +348,36 @@ fn a_batch_in_the_wrong_place_is_refused() {
     let at = open(&object, &encoded).frames[0];
     let frame = &object[..at.compressed_bytes as usize];
     assert!(decode_frame(frame, &at).is_ok());
-    let elsewhere = super::FrameAt { base: Offset(29), ..at };
+    let elsewhere = super::FrameAt {
+        base: Offset(29),
+        ..at
+    };
     assert!(decode_frame(frame, &elsewhere).is_err());
-    let longer = super::FrameAt { end: at.end + 1, ..at };
+    let longer = super::FrameAt {
+        end: at.end + 1,
+        ..at
+    };
     assert!(decode_frame(frame, &longer).is_err());
 }
 
 #[test]
 fn a_large_batch_has_a_frame_of_its_own() {
-    let plan = BatchPlan { records: 1, value_bytes: 9 << 20, timestamp: 5, epoch: EPOCH, noise: false };
-    let noise = BatchPlan { noise: true, ..plan };
-    let made = segment(Offset::ZERO, &[BatchPlan::small(1), plan, noise, BatchPlan::small(2)], &random(8));
+    let plan = BatchPlan {
+        records: 1,
+        value_bytes: 9 << 20,
+        timestamp: 5,
+        epoch: EPOCH,
+        noise: false,
+    };
+    let noise = BatchPlan {
+        noise: true,
+        ..plan
+    };
+    let made = segment(
+        Offset::ZERO,
+        &[BatchPlan::small(1), plan, noise, BatchPlan::small(2)],
+        &random(8),
+    );
     let (object, encoded) = encode(vec![made.source()]);
     let index = open(&object, &encoded);
     assert_eq!(index.frames.len(), 3);
@@ -335,15 +415,19 @@ fn slices_hold_whole_batches_within_the_limit() {
 }
 
 fn batch_plan() -> impl Strategy<Value = BatchPlan> {
-    (1..5_usize, prop_oneof![0..200_usize, 20_000..60_000_usize], 0..5000_i64, any::<bool>()).prop_map(
-        |(records, value_bytes, timestamp, noise)| BatchPlan {
+    (
+        1..5_usize,
+        prop_oneof![0..200_usize, 20_000..60_000_usize],
+        0..5000_i64,
+        any::<bool>(),
+    )
+        .prop_map(|(records, value_bytes, timestamp, noise)| BatchPlan {
             records,
             value_bytes,
             timestamp,
             epoch: EPOCH,
             noise,
-        },
-    )
+        })
 }
 
 proptest! {
@@ -369,4 +453,50 @@ proptest! {
     fn no_bytes_make_an_index_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(open_tail(&bytes, 0).is_err());
     }
+}
+
+#[test]
+fn golden_objects_are_read() {
+    // Frames may be compressed otherwise one day; what they hold and the index may not change.
+    let random = random(21);
+    let quiet = BatchPlan {
+        records: 3,
+        value_bytes: 300,
+        timestamp: 50,
+        epoch: EPOCH,
+        noise: false,
+    };
+    let noise = BatchPlan {
+        noise: true,
+        epoch: LeaderEpoch(8),
+        ..quiet
+    };
+    let first = segment(Offset(100), &[quiet; 4], &random);
+    let second = segment(first.end, &[quiet, noise, noise], &random);
+    let made = [first, second];
+    let mut sources: Vec<_> = made.iter().map(Segment::source).collect();
+    sources[1].aborted.push(crate::source::AbortedTransaction {
+        first_offset: Offset(101),
+        producer_id: ProducerId(77),
+        last_offset: Offset(110),
+        last_stable_offset: Offset(111),
+    });
+    sources[1].open_transactions.push(OpenTransaction {
+        producer_id: ProducerId(5),
+        producer_epoch: ProducerEpoch(2),
+        first_offset: Offset(115),
+        outcome: Outcome::Abort,
+        coordinator_epoch: 4,
+    });
+    let (object, encoded) = encode(sources);
+    let golden = Bytes::from(crate::testing::golden("segments.log.zst", &object));
+    let position = golden.len() - usize::try_from(super::tail_bytes(&golden).unwrap()).unwrap();
+    let index = open_tail(&golden[position..], position as u64).unwrap();
+    assert!(decode(&golden, &index) == concat(&made));
+    let expected = open(&object, &encoded);
+    assert_eq!(index.segments, expected.segments);
+    assert_eq!(index.aborted, expected.aborted);
+    assert_eq!(index.epochs, expected.epochs);
+    assert_eq!(index.producers, expected.producers);
+    assert_eq!(index.open_transactions, expected.open_transactions);
 }

@@ -23,7 +23,12 @@ pub(super) struct Readers {
 
 impl Readers {
     pub(super) fn new(window_bytes_max: u64) -> Readers {
-        Readers { expected: BTreeMap::new(), by_use: BTreeMap::new(), clock: 0, window_bytes_max }
+        Readers {
+            expected: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+            clock: 0,
+            window_bytes_max,
+        }
     }
 
     /// A read from `offset` ended at `next`; gives how many bytes to read ahead from there. One
@@ -33,7 +38,9 @@ impl Readers {
             None => 0,
             Some((window, used)) => {
                 self.by_use.remove(&used);
-                (window * 2).max(WINDOW_BYTES_MIN).min(self.window_bytes_max)
+                (window * 2)
+                    .max(WINDOW_BYTES_MIN)
+                    .min(self.window_bytes_max)
             }
         };
         self.clock += 1;

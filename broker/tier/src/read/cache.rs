@@ -21,7 +21,13 @@ pub(super) struct Cache<K, V> {
 
 impl<K: Ord + Clone, V: Clone> Cache<K, V> {
     pub(super) fn new(bytes_max: usize) -> Cache<K, V> {
-        Cache { slots: BTreeMap::new(), by_use: BTreeMap::new(), clock: 0, bytes: 0, bytes_max }
+        Cache {
+            slots: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+            clock: 0,
+            bytes: 0,
+            bytes_max,
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -59,7 +65,14 @@ impl<K: Ord + Clone, V: Clone> Cache<K, V> {
         self.clock += 1;
         self.bytes += bytes;
         self.by_use.insert(self.clock, key.clone());
-        self.slots.insert(key, Slot { value, bytes, used: self.clock });
+        self.slots.insert(
+            key,
+            Slot {
+                value,
+                bytes,
+                used: self.clock,
+            },
+        );
     }
 
     pub(super) fn remove(&mut self, key: &K) {

@@ -84,7 +84,8 @@ impl Reader {
         let Some(head) = self.shared.head(partition, pointer).await? else {
             return Ok(None);
         };
-        self.search_from(partition, &head, pointer.log_start, timestamp).await
+        self.search_from(partition, &head, pointer.log_start, timestamp)
+            .await
     }
 
     /// The first record at or above `start` whose timestamp is at least `timestamp`.
@@ -100,12 +101,15 @@ impl Reader {
                 continue;
             }
             let page = self.shared.page(partition, page_ref).await?;
-            let found = self.search_entries(partition, &page.entries, start, timestamp).await?;
+            let found = self
+                .search_entries(partition, &page.entries, start, timestamp)
+                .await?;
             if found.is_some() {
                 return Ok(found);
             }
         }
-        self.search_entries(partition, &head.entries, start, timestamp).await
+        self.search_entries(partition, &head.entries, start, timestamp)
+            .await
     }
 
     /// The first record at or above the log start that has the largest timestamp of all tiered ones.
@@ -174,7 +178,9 @@ impl Reader {
             }
             let wanted = |frame: &FrameAt| frame.max_timestamp >= timestamp;
             let search = Wanted::AtOrAfter(timestamp);
-            let found = self.search_frames(partition, entry, start, wanted, search).await?;
+            let found = self
+                .search_frames(partition, entry, start, wanted, search)
+                .await?;
             if let Some(found) = found.first() {
                 return Ok(Some(*found));
             }
@@ -188,7 +194,9 @@ impl Reader {
         entry: &Entry,
         start: Offset,
     ) -> Result<Option<Found>, ReadError> {
-        let found = self.search_frames(partition, entry, start, |_| true, Wanted::Largest).await?;
+        let found = self
+            .search_frames(partition, entry, start, |_| true, Wanted::Largest)
+            .await?;
         Ok(found.into_iter().reduce(later))
     }
 
@@ -207,11 +215,15 @@ impl Reader {
             if at.end <= start || !wanted(at) {
                 continue;
             }
-            let frames = self.shared.frames(partition, entry, &index, number..number + 1, false);
+            let frames = self
+                .shared
+                .frames(partition, entry, &index, number..number + 1, false);
             for frame in frames {
                 let frame = frame.wait().await?;
-                let found =
-                    on_cpu(self.shared.cpu(), move || search_frame(&frame, start, search)).await??;
+                let found = on_cpu(self.shared.cpu(), move || {
+                    search_frame(&frame, start, search)
+                })
+                .await??;
                 all.extend(found);
             }
             if matches!(search, Wanted::AtOrAfter(_)) && !all.is_empty() {
@@ -231,7 +243,9 @@ impl Reader {
         pointer: &Pointer,
     ) -> Result<Vec<EpochStart>, ReadError> {
         let head = self.shared.head(partition, pointer).await?;
-        Ok(head.map(|head| head.epochs(pointer.log_start)).unwrap_or_default())
+        Ok(head
+            .map(|head| head.epochs(pointer.log_start))
+            .unwrap_or_default())
     }
 
     /// What a log that starts anew at the tier end begins with (P8).
@@ -250,10 +264,17 @@ impl Reader {
         };
         let epochs = head.epochs(pointer.log_start);
         let Some(entry) = head.entries.last() else {
-            return Ok(EndState { epochs, ..EndState::default() });
+            return Ok(EndState {
+                epochs,
+                ..EndState::default()
+            });
         };
         let index = self.shared.whole_index(partition, entry).await?;
-        let aborted = index.aborted.into_iter().filter(|a| a.last_offset >= head.tier_end).collect();
+        let aborted = index
+            .aborted
+            .into_iter()
+            .filter(|a| a.last_offset >= head.tier_end)
+            .collect();
         Ok(EndState {
             epochs,
             producers: index.producers,
@@ -281,8 +302,7 @@ impl Reader {
         while next < to.min(pointer.tier_end) {
             let entry = self.entry_at(partition, &head, next).await?;
             let index = self.shared.index(partition, &entry).await?;
-            let overlaps =
-                |a: &&AbortedTransaction| a.first_offset < to && a.last_offset >= from;
+            let overlaps = |a: &&AbortedTransaction| a.first_offset < to && a.last_offset >= from;
             aborted.extend(index.aborted.iter().filter(overlaps));
             next = entry.end;
         }
@@ -326,11 +346,7 @@ fn later(a: Found, b: Found) -> Found {
 }
 
 /// Searches a frame for records at or above `start`.
-fn search_frame(
-    frame: &Frame,
-    start: Offset,
-    wanted: Wanted,
-) -> Result<Option<Found>, ReadError> {
+fn search_frame(frame: &Frame, start: Offset, wanted: Wanted) -> Result<Option<Found>, ReadError> {
     let damaged = |error: &dyn std::fmt::Display| ReadError::Corrupt(error.to_string());
     let mut best: Option<Found> = None;
     for batch in Batches::new(frame.bytes()) {
@@ -348,7 +364,11 @@ fn search_frame(
             continue;
         };
         let leader_epoch = header.partition_leader_epoch;
-        let found = Found { timestamp, offset, leader_epoch };
+        let found = Found {
+            timestamp,
+            offset,
+            leader_epoch,
+        };
         if matches!(wanted, Wanted::AtOrAfter(_)) {
             return Ok(Some(found));
         }

@@ -67,7 +67,9 @@ impl Pending {
             Pending::Ready(frame) => Ok(frame),
             Pending::Flight(flight, number) => {
                 let (first, frames) = flight.await?;
-                let frame = number.checked_sub(first).and_then(|place| frames.get(place));
+                let frame = number
+                    .checked_sub(first)
+                    .and_then(|place| frames.get(place));
                 frame.cloned().ok_or(ReadError::Stopped)
             }
         }
@@ -177,7 +179,9 @@ impl Shared {
             }
             _ => {
                 self.lock().metadata.remove(&key);
-                Err(ReadError::Moved(format!("{name} is not the manifest that was committed")))
+                Err(ReadError::Moved(format!(
+                    "{name} is not the manifest that was committed"
+                )))
             }
         }
     }
@@ -201,7 +205,10 @@ impl Shared {
             Metadata::Page(page, checksum) if checksum == page_ref.checksum => Ok(page),
             _ => {
                 self.lock().metadata.remove(&key);
-                Err(ReadError::Moved(format!("{} is not the page of its head", page_ref.name)))
+                Err(ReadError::Moved(format!(
+                    "{} is not the page of its head",
+                    page_ref.name
+                )))
             }
         }
     }
@@ -231,7 +238,10 @@ impl Shared {
         let (place, entry_of) = (partition.clone(), entry.clone());
         let loaded = self
             .metadata_flight(MetadataKey::Index(entry.uuid), async move {
-                let index = shared.whole_index(&place, &entry_of).await?.without_local_indexes();
+                let index = shared
+                    .whole_index(&place, &entry_of)
+                    .await?
+                    .without_local_indexes();
                 let bytes = index.memory_bytes();
                 Ok((Metadata::Index(Arc::new(index)), bytes))
             })
@@ -251,10 +261,14 @@ impl Shared {
         let path = layout::object(partition, &entry.name());
         let length = entry.object_bytes.saturating_sub(entry.index_position);
         if length > METADATA_BYTES_MAX {
-            return Err(ReadError::Corrupt(format!("{path} claims an index of {length} bytes")));
+            return Err(ReadError::Corrupt(format!(
+                "{path} claims an index of {length} bytes"
+            )));
         }
         let range = entry.index_position..entry.object_bytes;
-        let tail = self.with_tries(|| self.remote.range(&path, range.clone())).await?;
+        let tail = self
+            .with_tries(|| self.remote.range(&path, range.clone()))
+            .await?;
         let (position, name) = (entry.index_position, entry.name());
         let (topic_id, number) = (partition.topic_id, partition.partition);
         on_cpu(&*self.cpu, move || {
@@ -262,7 +276,11 @@ impl Shared {
                 object::open_tail(&tail, position).map_err(|error| damaged(&path, error))?;
             let same = (index.base, index.end) == (name.base, name.end)
                 && (index.topic_id, index.partition) == (topic_id, number);
-            if same { Ok(index) } else { Err(damaged(&path, "its index is another object's")) }
+            if same {
+                Ok(index)
+            } else {
+                Err(damaged(&path, "its index is another object's"))
+            }
         })
         .await?
     }
@@ -341,7 +359,9 @@ impl Shared {
             let end = run_end(&state, entry.uuid, index, number..numbers.end);
             let (land, flight) = new_flight();
             for number in number..end {
-                state.frame_flights.insert((entry.uuid, number), flight.clone());
+                state
+                    .frame_flights
+                    .insert((entry.uuid, number), flight.clone());
                 pending.push(Pending::Flight(flight.clone(), number));
             }
             starts.push((number..end, land));
@@ -351,7 +371,13 @@ impl Shared {
         let path = layout::object(partition, &entry.name());
         for (numbers, land) in starts {
             let frames: Vec<FrameAt> = index.frames.get(numbers.clone()).unwrap_or_default().into();
-            self.fly_frames(path.clone(), (entry.uuid, numbers.start), frames, ahead, land);
+            self.fly_frames(
+                path.clone(),
+                (entry.uuid, numbers.start),
+                frames,
+                ahead,
+                land,
+            );
         }
         pending
     }
@@ -376,7 +402,11 @@ impl Shared {
             }
         });
         self.spawn(async move {
-            let permits = if ahead { &shared.ahead_gets } else { &shared.gets };
+            let permits = if ahead {
+                &shared.ahead_gets
+            } else {
+                &shared.gets
+            };
             let result = match permits.acquire().await {
                 Ok(_permit) => shared.fetch_frames(&path, frames).await,
                 Err(_) => Err(ReadError::Stopped),
@@ -385,7 +415,9 @@ impl Shared {
                 let mut state = shared.lock();
                 for (number, frame) in (first..).zip(&frames) {
                     let bytes = frame.memory_bytes();
-                    state.frames.insert((uuid, number), Arc::clone(frame), bytes);
+                    state
+                        .frames
+                        .insert((uuid, number), Arc::clone(frame), bytes);
                 }
                 (first, Arc::new(frames))
             });
@@ -409,10 +441,15 @@ impl Shared {
         };
         let start = first.position;
         let range = start..last.position + u64::from(last.compressed_bytes);
-        let bytes = self.with_tries(|| self.remote.range(path, range.clone())).await?;
+        let bytes = self
+            .with_tries(|| self.remote.range(path, range.clone()))
+            .await?;
         let path = path.clone();
         on_cpu(&*self.cpu, move || {
-            frames.iter().map(|at| decode(&bytes, start, at, &path)).collect()
+            frames
+                .iter()
+                .map(|at| decode(&bytes, start, at, &path))
+                .collect()
         })
         .await?
     }
@@ -454,7 +491,9 @@ fn decode(bytes: &Bytes, start: u64, at: &FrameAt, path: &Path) -> Result<Arc<Fr
     let from = usize::try_from(at.position - start).unwrap_or(usize::MAX);
     let compressed = bytes.get(from..from.saturating_add(at.compressed_bytes as usize));
     let compressed = compressed.ok_or_else(|| damaged(path, "a frame lies outside its range"))?;
-    decode_frame(compressed, at).map(Arc::new).map_err(|error| damaged(path, error))
+    decode_frame(compressed, at)
+        .map(Arc::new)
+        .map_err(|error| damaged(path, error))
 }
 
 fn damaged(path: &Path, error: impl std::fmt::Display) -> ReadError {
@@ -464,7 +503,10 @@ fn damaged(path: &Path, error: impl std::fmt::Display) -> ReadError {
 fn new_flight<T: Clone + Send + Sync + 'static>()
 -> (oneshot::Sender<Result<T, ReadError>>, Flight<T>) {
     let (land, landed) = oneshot::channel();
-    let flight = landed.map(|result| result.unwrap_or(Err(ReadError::Stopped))).boxed().shared();
+    let flight = landed
+        .map(|result| result.unwrap_or(Err(ReadError::Stopped)))
+        .boxed()
+        .shared();
     (land, flight)
 }
 

@@ -23,14 +23,19 @@ pub(super) fn open(
     prefix: &str,
     options: &Options,
 ) -> Result<Arc<dyn ObjectStore>, OpenError> {
-    let allow_http =
-        options.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let allow_http = options
+        .endpoint
+        .as_deref()
+        .is_some_and(|endpoint| endpoint.starts_with("http://"));
     let client = ClientOptions::new()
         .with_allow_http(allow_http)
         .with_connect_timeout(CONNECT_DEADLINE)
         .with_timeout(PUT_DEADLINE);
     // Retrying is the callers' part: a PUT that is sent twice unseen could not be known to have ended.
-    let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+    let retry = RetryConfig {
+        max_retries: 0,
+        ..RetryConfig::default()
+    };
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
         .with_region(options.region.as_deref().unwrap_or("us-east-1"))
@@ -45,12 +50,16 @@ pub(super) fn open(
         builder = builder.with_endpoint(endpoint).with_allow_http(allow_http);
     }
     if let (Some(key), Some(secret)) = (&options.access_key, &options.secret_key) {
-        builder = builder.with_access_key_id(key).with_secret_access_key(secret);
+        builder = builder
+            .with_access_key_id(key)
+            .with_secret_access_key(secret);
     }
     if let Some(token) = &options.session_token {
         builder = builder.with_token(token);
     }
-    let store = builder.build().map_err(|error| OpenError::Store(one_line(&error)))?;
+    let store = builder
+        .build()
+        .map_err(|error| OpenError::Store(one_line(&error)))?;
     if prefix.is_empty() {
         return Ok(Arc::new(store));
     }

@@ -1,1 +1,137 @@
+use std::sync::Arc;
 
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+
+use super::*;
+use crate::fault::{Fault, FaultStore, Operation, Rule};
+use crate::testing::listed;
+
+const CLUSTER: &str = "clusterclusterclustere";
+
+#[tokio::test(start_paused = true)]
+async fn memory_passes_the_probe_and_keeps_nothing_of_it() {
+    let store = open("memory:", &Options::default()).unwrap();
+    assert_eq!(
+        probe(&store, CLUSTER, [1; 16]).await,
+        Ok(Verification::ReadBack)
+    );
+    assert_eq!(listed(&store).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_folder_passes_the_probe_and_loses_what_no_put_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("objects");
+    let url = format!("file://{}", place.display());
+    let store = open(&url, &Options::default()).unwrap();
+    assert_eq!(
+        probe(&store, CLUSTER, [1; 16]).await,
+        Ok(Verification::ReadBack)
+    );
+    store
+        .put(&Path::from("a/b/kept"), PutPayload::from("x"))
+        .await
+        .unwrap();
+    drop(store);
+    let half = place.join("a/b/object#17");
+    let named = place.join("a/b/object#17b");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what a crash leaves behind is made by hand"
+    )]
+    for path in [&half, &named] {
+        std::fs::write(path, "half").unwrap();
+    }
+    let store = open(&url, &Options::default()).unwrap();
+    assert!(!half.exists() && named.exists());
+    assert_eq!(
+        store
+            .get(&Path::from("a/b/kept"))
+            .await
+            .unwrap()
+            .bytes()
+            .await
+            .unwrap(),
+        "x"
+    );
+}
+
+#[test]
+fn urls_that_name_no_store_are_refused_in_one_line() {
+    for url in [
+        "",
+        "memory",
+        "memory:x",
+        "file:relative",
+        "file://relative/path",
+        "s3://",
+        "s3:///x",
+        "gs://b",
+        "/data",
+    ] {
+        let error = open(url, &Options::default()).unwrap_err().to_string();
+        assert!(
+            error.contains("is no object store") && !error.contains('\n'),
+            "{url}: {error}"
+        );
+    }
+    let error = open("file:///proc/version/x", &Options::default())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("object store folder /proc/version/x: "),
+        "{error}"
+    );
+}
+
+#[cfg(not(feature = "aws"))]
+#[test]
+fn without_the_feature_s3_is_refused() {
+    assert!(matches!(
+        open("s3://bucket/prefix", &Options::default()),
+        Err(OpenError::NoS3)
+    ));
+}
+
+#[cfg(feature = "aws")]
+#[test]
+fn a_bucket_opens_without_asking_it() {
+    let options = Options {
+        endpoint: Some("http://127.0.0.1:1".to_owned()),
+        access_key: Some("key".to_owned()),
+        secret_key: Some("secret".to_owned()),
+        ..Options::default()
+    };
+    for url in ["s3://bucket", "s3://bucket/", "s3://bucket/pre/fix"] {
+        open(url, &options).unwrap();
+    }
+    assert!(!format!("{options:?}").contains("secret"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_do_one_thing_is_told_which() {
+    for (operation, fault, says) in [
+        (Operation::Put, Fault::Fail, "cannot put an object"),
+        (Operation::Put, Fault::Hang, "cannot put an object"),
+        (Operation::Get, Fault::Fail, "cannot get an object"),
+        (Operation::Get, Fault::Flip, "gives other bytes"),
+        (Operation::List, Fault::Fail, "cannot list objects"),
+        (Operation::List, Fault::Stale(1), "does not list"),
+        (Operation::Delete, Fault::Fail, "cannot delete an object"),
+    ] {
+        let faults = FaultStore::new(Arc::new(InMemory::new()));
+        // Of deletions the first is that of the second object, whose failure is not the store's end.
+        let skip = usize::from(operation == Operation::Delete);
+        faults.add(Rule::next(operation, fault).after(skip));
+        let store: Arc<dyn ObjectStore> = Arc::new(faults);
+        let error = probe(&store, CLUSTER, [1; 16])
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(says) && !error.contains('\n'),
+            "{operation:?} {fault:?}: {error}"
+        );
+    }
+}

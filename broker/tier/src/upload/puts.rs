@@ -57,11 +57,17 @@ impl Drop for Kept<'_> {
 
 impl Puts {
     pub(super) fn kept(&self) -> Kept<'_> {
-        Kept { puts: self, paths: Vec::new() }
+        Kept {
+            puts: self,
+            paths: Vec::new(),
+        }
     }
 
     pub(super) fn begin(&self, path: &Path) -> Put<'_> {
-        Put { puts: self, path: path.clone() }
+        Put {
+            puts: self,
+            path: path.clone(),
+        }
     }
 
     pub(super) fn ended(&self) -> BTreeSet<Path> {

@@ -1,1 +1,396 @@
+use std::time::Duration;
 
+use esker_protocol::{LeaderEpoch, Offset, Timestamp};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use tokio::time::{Instant, timeout};
+
+use super::*;
+use crate::fault::{Fault, Operation, Rule};
+use crate::pointer::{BatchBefore, advance_log_start};
+use crate::read::ReadConfig;
+use crate::testing::{
+    BatchPlan, EPOCH, Segment, Tier, listed, partition, random, segment, segments,
+};
+
+const SMALL_PARTS: UploadConfig = UploadConfig {
+    object_bytes_max: 64 << 20,
+    part_bytes: 2 << 20,
+    verification: Verification::ReadBack,
+};
+
+/// A segment of several MiB that does not compress.
+fn noise(base: Offset, batches: usize) -> Segment {
+    let plan = |n| BatchPlan {
+        records: 1,
+        value_bytes: 500_000,
+        timestamp: n as i64,
+        epoch: EPOCH,
+        noise: true,
+    };
+    let plans: Vec<_> = (0..batches).map(plan).collect();
+    segment(base, &plans, &random(17))
+}
+
+async fn try_upload(tier: &Tier, segments: &[Segment], epoch: i32) -> Result<Commit, UploadError> {
+    let sources = segments.iter().map(Segment::source).collect();
+    let epoch = LeaderEpoch(epoch);
+    tier.uploader
+        .upload(
+            &partition(),
+            epoch,
+            sources,
+            &tier.pointer,
+            None,
+            Timestamp(1),
+        )
+        .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_says_what_it_adds() {
+    let mut tier = Tier::plain();
+    let made = segments(Offset::ZERO, 3, 10);
+    let commit = tier.offload(&made).await;
+    assert_eq!(commit.pointer.version, 1);
+    assert_eq!(
+        (commit.pointer.tier_end, commit.pointer.tier_end_epoch),
+        (Offset(90), EPOCH)
+    );
+    assert_eq!(commit.pointer.local_floor, Offset(90));
+    assert_eq!(commit.pointer.log_start, Offset(0));
+    let bytes: usize = made.iter().map(|segment| segment.bytes.len()).sum();
+    assert_eq!(commit.segment_bytes, bytes as u64);
+    assert_eq!(commit.objects.len(), 1);
+    let paths: Vec<_> = commit.paths().iter().map(Path::to_string).collect();
+    let mut names = listed(&tier.inner).await;
+    names.sort();
+    let mut expected = paths;
+    expected.sort();
+    assert_eq!(names, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_holds_no_claim_uploads_nothing() {
+    let tier = Tier::plain();
+    let made = segments(Offset::ZERO, 1, 5);
+    assert!(matches!(
+        try_upload(&tier, &made, 6).await,
+        Err(UploadError::Fenced(_))
+    ));
+    assert!(matches!(
+        try_upload(&tier, &made, 8).await,
+        Err(UploadError::NotClaimed { .. })
+    ));
+    let late = segments(Offset(5), 1, 5);
+    assert!(matches!(
+        try_upload(&tier, &late, 7).await,
+        Err(UploadError::NotAtTierEnd { .. })
+    ));
+    assert_eq!(listed(&tier.inner).await, Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_segment_is_not_uploaded() {
+    let tier = Tier::plain();
+    let mut made = segments(Offset::ZERO, 1, 5);
+    let mut bytes = made[0].bytes.to_vec();
+    bytes[200] ^= 1;
+    made[0].bytes = bytes.into();
+    let result = try_upload(&tier, &made, 7).await;
+    assert!(
+        matches!(&result, Err(UploadError::Encode(error)) if error.is_damage()),
+        "{result:?}"
+    );
+    assert_eq!(listed(&tier.inner).await, Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_at_any_step_is_tried_again_under_a_new_name() {
+    for fault in [
+        Fault::Fail,
+        Fault::FailAfter,
+        Fault::Hang,
+        Fault::HangAfter,
+        Fault::Zombie,
+    ] {
+        for step in 0..2 {
+            let mut tier = Tier::plain();
+            tier.faults
+                .add(Rule::next(Operation::Put, fault).after(step));
+            tier.offload(&segments(Offset::ZERO, 2, 10)).await;
+            assert_eq!(tier.faults.count(Operation::Put), 3, "{fault:?} {step}");
+            assert_eq!(
+                tier.read_all(Offset::ZERO, 1 << 20).await,
+                tier.expected(Offset::ZERO)
+            );
+            // A PUT that arrives after all touches nothing that is committed.
+            tier.faults.release().await.unwrap();
+            assert_eq!(
+                tier.read_all(Offset::ZERO, 1 << 20).await,
+                tier.expected(Offset::ZERO)
+            );
+            // What ended unknown is never said to have ended.
+            assert_eq!(tier.uploader.ended_puts().len(), 0, "{fault:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_visible_before_the_commit_whatever_step_fails() {
+    // Dropping the upload at any moment stands for a crash there.
+    let made = segments(Offset::ZERO, 2, 10);
+    for millis in (0..4000).step_by(130) {
+        let mut tier = Tier::plain();
+        tier.offload(&made[..1]).await;
+        let before = tier.pointer.clone();
+        let slow = Fault::Slow(Duration::from_millis(400));
+        for operation in [Operation::Put, Operation::Get] {
+            tier.faults.add(Rule::next(operation, slow).times(1000));
+        }
+        let upload = try_upload(&tier, &made[1..], 7);
+        let done = timeout(Duration::from_millis(millis), upload).await.is_ok();
+        tier.faults.heal();
+        assert_eq!(tier.pointer, before);
+        assert_eq!(
+            tier.read_all(Offset::ZERO, 1 << 20).await,
+            tier.expected(Offset::ZERO)
+        );
+        if !done {
+            assert_eq!(
+                tier.uploader.pending_puts().len(),
+                0,
+                "nobody will ever commit it"
+            );
+        }
+        // And the next try works.
+        tier.offload(&made[1..]).await;
+        assert_eq!(
+            tier.read_all(Offset::ZERO, 1 << 20).await,
+            tier.expected(Offset::ZERO)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_the_store_damaged_is_not_committed() {
+    for (part, fault) in [
+        (".log.zst", Fault::Flip),
+        (".log.zst", Fault::Truncate),
+        (".log.zst", Fault::NotFound),
+        (".head", Fault::Flip),
+        (".head", Fault::NotFound),
+    ] {
+        let mut tier = Tier::plain();
+        tier.faults.add(Rule::next(Operation::Get, fault).at(part));
+        let commit = tier.offload(&segments(Offset::ZERO, 1, 10)).await;
+        assert_eq!(
+            tier.faults.count(Operation::Put),
+            3,
+            "one more for the one that was not right"
+        );
+        // The PUT that failed its verification has ended: collection may take it.
+        let ended = tier.uploader.ended_puts();
+        assert_eq!(ended.len(), 1);
+        assert!(commit.paths().iter().all(|path| !ended.contains(path)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_is_waited_for_with_growing_pauses() {
+    let mut tier = Tier::plain();
+    tier.faults
+        .add(Rule::next(Operation::Put, Fault::Fail).times(30));
+    let begun = Instant::now();
+    tier.offload(&segments(Offset::ZERO, 1, 5)).await;
+    let waited = begun.elapsed();
+    assert!(
+        waited > Duration::from_secs(300) && waited < Duration::from_secs(700),
+        "{waited:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_object_goes_in_parts_and_within_the_budget() {
+    let mut tier = Tier::new(SMALL_PARTS, &ReadConfig::default());
+    let made = noise(Offset::ZERO, 20);
+    let commit = tier.offload(&[made]).await;
+    assert_eq!(commit.objects.len(), 1);
+    let count = |operation| tier.faults.count(operation);
+    assert_eq!(
+        (
+            count(Operation::Start),
+            count(Operation::Part),
+            count(Operation::Complete)
+        ),
+        (1, 3, 1)
+    );
+    assert_eq!(count(Operation::Put), 1, "the head");
+    assert_eq!(
+        tier.read_all(Offset::ZERO, 1 << 20).await,
+        tier.expected(Offset::ZERO)
+    );
+    let writes = tier
+        .uploader
+        .requests()
+        .writes
+        .load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(writes, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_fails_starts_the_object_again() {
+    for (operation, skip) in [
+        (Operation::Start, 0),
+        (Operation::Part, 0),
+        (Operation::Part, 1),
+        (Operation::Complete, 0),
+    ] {
+        for fault in [Fault::Fail, Fault::Hang, Fault::HangAfter] {
+            let mut tier = Tier::new(SMALL_PARTS, &ReadConfig::default());
+            tier.faults.add(Rule::next(operation, fault).after(skip));
+            tier.offload(&[noise(Offset::ZERO, 16)]).await;
+            assert_eq!(
+                tier.faults.count(Operation::Start),
+                2,
+                "{operation:?} {fault:?}"
+            );
+            assert_eq!(
+                tier.read_all(Offset::ZERO, 4 << 20).await,
+                tier.expected(Offset::ZERO)
+            );
+            // An upload that was aborted has ended; a completion without an answer has not.
+            let ended = usize::from(operation == Operation::Part);
+            assert_eq!(
+                tier.uploader.ended_puts().len(),
+                ended,
+                "{operation:?} {fault:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gigabyte_stays_within_its_write_requests() {
+    // Sizes stand for bytes: the bundling and the parts decide how many requests there are.
+    let gib = 1_u64 << 30;
+    for segment_bytes in [16_u64 << 20, 64 << 20, 100 << 20, 256 << 20, gib] {
+        let sizes: Vec<u64> = vec![segment_bytes; (gib / segment_bytes) as usize];
+        let bytes_max = UploadConfig::default().object_bytes_max;
+        let mut writes = 0;
+        for commit in sizes.chunks(8) {
+            let objects = plan::bundle(commit, bytes_max, |bytes| *bytes);
+            for object in objects {
+                let bytes: u64 = object.iter().sum();
+                let parts = bytes.div_ceil(PART_BYTES as u64);
+                writes += if parts == 1 { 1 } else { parts + 2 };
+            }
+            writes += 1;
+        }
+        assert!(writes <= 75, "{segment_bytes}: {writes}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_commits_fold_into_pages_and_are_all_read_back() {
+    let mut tier = Tier::plain();
+    for segment in segments(Offset::ZERO, 150, 2) {
+        tier.offload(&[segment]).await;
+    }
+    let head = tier
+        .reader
+        .manifest(&partition(), &tier.pointer)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(head.pages.len(), 1);
+    assert!(head.entries.len() <= manifest::HEAD_ENTRIES_MAX);
+    assert_eq!(
+        tier.read_all(Offset::ZERO, 1 << 20).await,
+        tier.expected(Offset::ZERO)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_start_that_moved_meanwhile_is_kept_and_anything_else_refuses() {
+    let mut tier = Tier::plain();
+    let made = segments(Offset::ZERO, 3, 10);
+    tier.offload(&made[..1]).await;
+    let commit = tier.upload(&made[1..2]).await;
+    let moved = advance_log_start(&tier.pointer, Offset(4), None, LeaderEpoch::NONE);
+    assert_eq!(commit.rebase(&moved).unwrap().log_start, Offset(4));
+    let batch = BatchBefore {
+        base: Offset(33),
+        epoch_before: EPOCH,
+    };
+    let passed = advance_log_start(&tier.pointer, Offset(33), Some(batch), EPOCH);
+    assert_eq!(commit.rebase(&passed), None, "the tier end moved");
+    let claimed = Pointer {
+        claimed_epoch: LeaderEpoch(8),
+        ..tier.pointer.clone()
+    };
+    assert_eq!(commit.rebase(&claimed), None, "another leader");
+    assert_eq!(commit.rebase(&commit.pointer), None, "it is done already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_commit_decides_what_becomes_of_its_objects() {
+    let mut tier = Tier::plain();
+    let made = segments(Offset::ZERO, 2, 10);
+    let commit = tier.upload(&made[..1]).await;
+    assert_eq!(tier.uploader.pending_puts().len(), 2);
+    tier.uploader.resolve(&commit, &commit.pointer);
+    assert_eq!(
+        (
+            tier.uploader.pending_puts().len(),
+            tier.uploader.ended_puts().len()
+        ),
+        (0, 0)
+    );
+    tier.pointer = commit.pointer;
+    let commit = tier.upload(&made[1..]).await;
+    tier.uploader.resolve(&commit, &tier.pointer);
+    assert_eq!(
+        tier.uploader.ended_puts().into_iter().collect::<Vec<_>>(),
+        {
+            let mut paths = commit.paths().to_vec();
+            paths.sort();
+            paths
+        }
+    );
+    tier.uploader.forget_puts(commit.paths());
+    assert_eq!(tier.uploader.ended_puts().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manifest_that_is_gone_asks_for_the_pointer_again() {
+    let mut tier = Tier::plain();
+    let made = segments(Offset::ZERO, 2, 10);
+    let commit = tier.offload(&made[..1]).await;
+    let name = commit.pointer.manifest.clone().unwrap();
+    tier.inner
+        .delete(&layout::manifest(&partition(), &name))
+        .await
+        .unwrap();
+    let result = try_upload(&tier, &made[1..], 7).await;
+    assert!(matches!(result, Err(UploadError::Moved(_))), "{result:?}");
+    // Whoever has it at hand needs it from nowhere.
+    let sources = vec![made[1].source()];
+    let head = Some(&*commit.head);
+    let place = partition();
+    let done = tier
+        .uploader
+        .upload(&place, EPOCH, sources, &tier.pointer, head, Timestamp(1));
+    assert_eq!(done.await.unwrap().head.entries.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_checks_is_not_read_back() {
+    let config = UploadConfig {
+        verification: Verification::StoreChecksum,
+        ..UploadConfig::default()
+    };
+    let mut tier = Tier::new(config, &ReadConfig::default());
+    tier.offload(&segments(Offset::ZERO, 1, 10)).await;
+    assert_eq!(tier.faults.count(Operation::Get), 0);
+}

@@ -78,7 +78,10 @@ fn crash_file(file: &File, random: &mut Random) -> Vec<u8> {
                     bytes.truncate(length);
                 }
             }
-            FileChange::Write { position, bytes: written } => {
+            FileChange::Write {
+                position,
+                bytes: written,
+            } => {
                 let start = usize::try_from(*position).unwrap_or(usize::MAX);
                 if index < settled {
                     length = length.max(start.saturating_add(written.len()));
@@ -107,7 +110,9 @@ fn crash_write(
         let mut piece = written.get(done..end).unwrap_or_default();
         if fate.keeps(random, index) {
             if matches!(fate, Fate::Subset) && random.below(8) == 0 {
-                piece = piece.get(..random.below(piece.len() + 1)).unwrap_or_default();
+                piece = piece
+                    .get(..random.below(piece.len() + 1))
+                    .unwrap_or_default();
             }
             write_into(bytes, (start + done) as u64, piece);
         }
@@ -123,7 +128,11 @@ fn crash_directory(directory: &Directory, random: &mut Random) -> Directory {
             rename_in(&mut entries, change);
         }
     }
-    Directory { durable: entries.clone(), entries, pending: Vec::new() }
+    Directory {
+        durable: entries.clone(),
+        entries,
+        pending: Vec::new(),
+    }
 }
 
 impl MemoryDisk {
@@ -139,7 +148,11 @@ impl MemoryDisk {
             let node = match node {
                 Node::File(file) => {
                     let durable = crash_file(file, &mut random);
-                    Node::File(File { content: durable.clone(), durable, ..File::default() })
+                    Node::File(File {
+                        content: durable.clone(),
+                        durable,
+                        ..File::default()
+                    })
                 }
                 Node::Directory(directory) => {
                     Node::Directory(crash_directory(directory, &mut random))
@@ -180,7 +193,9 @@ impl MemoryDisk {
             used,
             faults: old.faults.after_crash(),
         };
-        MemoryDisk { tree: Arc::new(Mutex::new(tree)) }
+        MemoryDisk {
+            tree: Arc::new(Mutex::new(tree)),
+        }
     }
 }
 

@@ -82,7 +82,11 @@ impl SyncVerdict {
 
 impl Faults {
     pub(super) fn alive(&self) -> io::Result<()> {
-        if self.dead { Err(io::Error::other("the machine is down")) } else { Ok(()) }
+        if self.dead {
+            Err(io::Error::other("the machine is down"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Counts a change; `true` when the planned crash falls on it.
@@ -113,7 +117,10 @@ impl Faults {
 
     /// The faults of the disk after a crash: its size stays, nothing else does.
     pub(super) fn after_crash(&self) -> Faults {
-        Faults { capacity: self.capacity, ..Faults::default() }
+        Faults {
+            capacity: self.capacity,
+            ..Faults::default()
+        }
     }
 }
 

@@ -40,10 +40,19 @@ impl File {
 /// A change of a directory that no sync has covered yet.
 #[derive(Debug, Clone)]
 pub(super) enum NameChange {
-    Link { name: String, inode: Inode },
-    Unlink { name: String },
+    Link {
+        name: String,
+        inode: Inode,
+    },
+    Unlink {
+        name: String,
+    },
     /// Atomic: both names change or neither does.
-    Rename { from: String, to: String, inode: Inode },
+    Rename {
+        from: String,
+        to: String,
+        inode: Inode,
+    },
 }
 
 #[derive(Debug, Clone, Default)]
@@ -119,7 +128,10 @@ fn names(path: &Path) -> impl Iterator<Item = &str> {
 }
 
 fn not_found(path: &Path) -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, format!("{} does not exist", path.display()))
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("{} does not exist", path.display()),
+    )
 }
 
 impl Tree {
@@ -160,7 +172,8 @@ impl Tree {
     }
 
     pub(super) fn len(&self, inode: Inode) -> u64 {
-        self.content(inode).map_or(0, |content| content.len() as u64)
+        self.content(inode)
+            .map_or(0, |content| content.len() as u64)
     }
 
     pub(super) fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
@@ -231,7 +244,11 @@ impl Tree {
         {
             self.give_back(replaced);
         }
-        let change = NameChange::Rename { from: file_name(from)?, to: file_name(to)?, inode };
+        let change = NameChange::Rename {
+            from: file_name(from)?,
+            to: file_name(to)?,
+            inode,
+        };
         self.rename_names(parent(from), change)
     }
 
@@ -246,7 +263,12 @@ impl Tree {
             }
         }
         self.give_back(inode);
-        self.rename_names(parent(path), NameChange::Unlink { name: file_name(path)? })
+        self.rename_names(
+            parent(path),
+            NameChange::Unlink {
+                name: file_name(path)?,
+            },
+        )
     }
 
     /// The space of a file that lost its name. (A handle that is still open holds it on a real
@@ -370,5 +392,6 @@ fn parent(path: &Path) -> &Path {
 
 fn file_name(path: &Path) -> io::Result<String> {
     let name = path.file_name().and_then(|name| name.to_str());
-    name.map(str::to_owned).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    name.map(str::to_owned)
+        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }

@@ -1,0 +1,79 @@
+//! What a broker refuses at start: one clear line, and nothing is changed.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Stores, config};
+use esker_metadata::MemoryStore;
+use esker_server::Broker;
+use esker_storage::MemoryDisk;
+
+async fn refusal(stores: &Stores, pairs: &[(&str, &str)]) -> String {
+    match Broker::start(config(pairs), stores.environment()).await {
+        Ok(_) => panic!("the broker started"),
+        Err(error) => {
+            let line = error.to_string();
+            assert!(!line.contains('\n'), "{line}");
+            line
+        }
+    }
+}
+
+async fn run_once(stores: &Stores, pairs: &[(&str, &str)]) {
+    common::start(stores, pairs).await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_of_another_cluster_or_node_is_refused() {
+    let mut stores = Stores::new();
+    run_once(&stores, &[]).await;
+    let line = refusal(&stores, &[("node.id", "2")]).await;
+    assert!(line.contains("belongs to node.id 1, not 2"), "{line}");
+    stores.metadata = MemoryStore::new();
+    stores.seed = 2;
+    stores.objects = None;
+    let line = refusal(&stores, &[]).await;
+    assert!(line.contains("belongs to cluster"), "{line}");
+    let (entries, _) = esker_metadata::MetadataStore::list(&stores.metadata, "/").await.unwrap();
+    assert!(entries.is_empty(), "a refusal changes nothing: {entries:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_cluster_id_is_refused() {
+    let stores = Stores::new();
+    run_once(&stores, &[]).await;
+    let line = refusal(&stores, &[("cluster.id", "AAECAwQFBgcICQoLDA0ODw")]).await;
+    assert!(line.contains("not to AAECAwQFBgcICQoLDA0ODw"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_was_used_must_be_there() {
+    let mut stores = Stores::new();
+    run_once(&stores, &[]).await;
+    stores.objects = None;
+    let line = refusal(&stores, &[]).await;
+    assert!(line.contains("object.store.url is none"), "{line}");
+    stores.objects = Some(Arc::new(object_store::memory::InMemory::new()));
+    let line = refusal(&stores, &[]).await;
+    assert!(line.contains("another bucket or prefix"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_in_use_is_refused() {
+    let stores = Stores::new();
+    let broker = common::start(&stores, &[]).await;
+    let mut other = Stores::new();
+    other.disk = Arc::new(MemoryDisk::new());
+    let taken = format!("PLAINTEXT://{}", broker.kafka_address());
+    let line = refusal(&other, &[("listeners", &taken)]).await;
+    assert!(line.starts_with("cannot listen on 127.0.0.1:"), "{line}");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_advertised_listener_must_be_a_listener() {
+    let line =
+        refusal(&Stores::new(), &[("advertised.listeners", "OTHER://localhost:9092")]).await;
+    assert_eq!(line, "advertised.listeners names OTHER, which is not among listeners");
+}

@@ -1,0 +1,169 @@
+//! A partition across both tiers: offload, cold reads, the seam, restarts.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{Stores, Wire, batch, create, fetch, produce};
+use esker_protocol::ErrorCode;
+use esker_protocol::records::{Batches, Caps};
+use esker_server::Broker;
+use esker_storage::MemoryDisk;
+
+const SETTINGS: &[(&str, &str)] = &[
+    ("offload.min.bytes", "1"),
+    ("offload.max.age.ms", "200"),
+    ("log.retention.check.interval.ms", "50"),
+    ("remote.fetch.max.wait.ms", "10000"),
+];
+
+/// Topic settings under which every batch of a kilobyte seals a segment and leaves the disk.
+const COLD: &[(&str, &str)] = &[("internal.segment.bytes", "2048"), ("local.retention.bytes", "1"), ("retention.ms", "-1")];
+
+fn value(index: usize) -> Vec<u8> {
+    let mut value = format!("{index:08}").into_bytes();
+    value.resize(1024, (index % 251) as u8);
+    value
+}
+
+async fn fill(wire: &mut Wire, range: std::ops::Range<usize>) {
+    for index in range {
+        let (code, base, _) =
+            produce(wire, "topic", batch(&[&value(index)], 1_000_000 + index as i64), -1).await;
+        assert_eq!((code, base), (0, index as i64));
+    }
+}
+
+/// Reads from `start` to the high watermark and checks every value and offset.
+async fn read_all(wire: &mut Wire, start: usize, end: usize) {
+    let mut next = start as i64;
+    while next < end as i64 {
+        let (code, high_watermark, records) = fetch(wire, "topic", next, 4096).await;
+        assert_eq!((code, high_watermark), (0, end as i64), "at {next}");
+        next = check(&records, next);
+    }
+}
+
+fn check(records: &Bytes, mut next: i64) -> i64 {
+    for batch in Batches::new(records) {
+        let batch = batch.expect("a whole batch");
+        assert!(batch.crc_is_valid());
+        for record in batch.records(&Caps::default()).expect("decodes").iter() {
+            let record = record.expect("reads");
+            assert_eq!(record.offset.0, next);
+            assert!(record.value.expect("a value") == value(next as usize));
+            next += 1;
+        }
+    }
+    next
+}
+
+/// Waits until the local log begins at or above `offset`: below it, everything is cold.
+async fn until_cold(broker: &Broker, offset: i64) {
+    let shared = broker.shared();
+    let partition = shared.partitions.all().into_iter().next().expect("a partition");
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while partition.log.local_start_offset().0 < offset {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("segments are offloaded and leave the disk");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cold_records_are_read_back_across_the_seam_and_restarts() {
+    let stores = Stores::new();
+    let broker = common::start(&stores, SETTINGS).await;
+    let mut wire = Wire::connect(&broker).await;
+    create(&mut wire, "topic", 1, COLD).await;
+    fill(&mut wire, 0..40).await;
+    until_cold(&broker, 30).await;
+    read_all(&mut wire, 0, 40).await;
+    broker.stop().await;
+
+    let broker = common::start(&stores, SETTINGS).await;
+    let mut wire = Wire::connect(&broker).await;
+    read_all(&mut wire, 0, 40).await;
+    fill(&mut wire, 40..60).await;
+    until_cold(&broker, 50).await;
+    read_all(&mut wire, 7, 60).await;
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retention_moves_log_start_over_both_tiers_and_objects_follow() {
+    let stores = Stores::new();
+    let broker = common::start(&stores, SETTINGS).await;
+    let mut wire = Wire::connect(&broker).await;
+    let mut settings = COLD.to_vec();
+    settings.push(("retention.bytes", "16384"));
+    create(&mut wire, "topic", 1, &settings).await;
+    fill(&mut wire, 0..60).await;
+    let partition = broker.shared().partitions.all().remove(0);
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while partition.start_offset().0 < 40 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("retention moves the log start");
+    let start = partition.start_offset().0;
+    let (code, _, _) = fetch(&mut wire, "topic", start - 1, 4096).await;
+    assert_eq!(code, ErrorCode::OffsetOutOfRange.code());
+    read_all(&mut wire, start as usize, 60).await;
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_disk_with_a_tier_is_never_offset_zero() {
+    let mut stores = Stores::new();
+    let broker = common::start(&stores, SETTINGS).await;
+    let mut wire = Wire::connect(&broker).await;
+    create(&mut wire, "topic", 1, COLD).await;
+    fill(&mut wire, 0..20).await;
+    until_cold(&broker, 10).await;
+    broker.stop().await;
+
+    stores.disk = Arc::new(MemoryDisk::new());
+    let broker = common::start(&stores, SETTINGS).await;
+    let mut wire = Wire::connect(&broker).await;
+    // The directory that acknowledged is gone, and nobody can prove what it had: offline, not empty.
+    let (code, base, _) = produce(&mut wire, "topic", batch(&[b"v"], 1), -1).await;
+    assert_ne!(code, 0);
+    assert_eq!(base, -1);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_topic_takes_its_objects_along_and_its_name_is_free() {
+    let stores = Stores::new();
+    let broker = common::start(&stores, SETTINGS).await;
+    let mut wire = Wire::connect(&broker).await;
+    create(&mut wire, "topic", 1, COLD).await;
+    fill(&mut wire, 0..20).await;
+    until_cold(&broker, 10).await;
+    let request = esker_protocol::messages::DeleteTopicsRequest {
+        topic_names: vec!["topic".into()],
+        timeout_ms: 10_000,
+        ..Default::default()
+    };
+    let code = wire
+        .call(5, &request, |r: esker_protocol::messages::DeleteTopicsResponse<'_>| {
+            r.responses[0].error_code
+        })
+        .await;
+    assert_eq!(code, 0);
+    create(&mut wire, "topic", 1, COLD).await;
+    fill(&mut wire, 0..3).await;
+    read_all(&mut wire, 0, 3).await;
+    let deleted = async {
+        while broker.shared().image().deleted().next().is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), deleted).await.expect("cleaned");
+    broker.stop().await;
+}

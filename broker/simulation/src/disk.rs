@@ -1,0 +1,139 @@
+//! Disks with planted bugs: what the invariants must notice.
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use esker_storage::{DirEntry, Disk, DiskFile, DiskLock, FileSystem, MemoryDisk, OpenMode};
+
+/// A bug below the broker. Each names what it loses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Planted {
+    /// None.
+    Nothing,
+    /// Directories are never synced, but for the log directory itself: a power cut loses the names
+    /// of new segments and logs, with all that was acknowledged in them.
+    ForgetsDirectories,
+    /// A sync of a file answers at once and happens with the next one: a power cut loses what was
+    /// acknowledged in between.
+    SyncsLate,
+    /// Syncs say that they are done and do nothing: a power cut loses anything.
+    SyncsLie,
+}
+
+/// The disk as the broker gets it.
+pub(crate) fn plant(disk: &MemoryDisk, planted: Planted) -> Arc<dyn Disk> {
+    disk.lie_about_syncs(planted == Planted::SyncsLie);
+    match planted {
+        Planted::Nothing | Planted::SyncsLie => Arc::new(disk.clone()),
+        Planted::ForgetsDirectories | Planted::SyncsLate => {
+            let late = Arc::default();
+            Arc::new(PlantedDisk { disk: disk.clone(), planted, late })
+        }
+    }
+}
+
+/// The file whose sync is still to happen.
+type Late = Arc<Mutex<Option<Arc<dyn DiskFile>>>>;
+
+#[derive(Debug)]
+struct PlantedDisk {
+    disk: MemoryDisk,
+    planted: Planted,
+    late: Late,
+}
+
+impl Disk for PlantedDisk {
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_dir_all(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.disk.read_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        // `/data` is spared: without its names nothing is left to be checked.
+        if self.planted == Planted::ForgetsDirectories && path.components().count() > 2 {
+            return Ok(());
+        }
+        self.disk.sync_dir(path)
+    }
+
+    fn len(&self, path: &Path) -> io::Result<Option<u64>> {
+        self.disk.len(path)
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.disk.open(path, mode)?;
+        let is_segment = path.extension().is_some_and(|extension| extension == "log");
+        if self.planted == Planted::SyncsLate && is_segment {
+            return Ok(Arc::new(LateFile { file, late: Arc::clone(&self.late) }));
+        }
+        Ok(file)
+    }
+
+    fn open_file_system(&self, directory: &Path) -> io::Result<Arc<dyn FileSystem>> {
+        self.disk.open_file_system(directory)
+    }
+
+    fn available_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.disk.available_bytes(path)
+    }
+
+    fn total_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.disk.total_bytes(path)
+    }
+
+    fn lock_exclusive(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        self.disk.lock_exclusive(path)
+    }
+}
+
+#[derive(Debug)]
+struct LateFile {
+    file: Arc<dyn DiskFile>,
+    late: Late,
+}
+
+impl DiskFile for LateFile {
+    fn read_at(&self, position: u64, bytes_max: usize, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        self.file.read_at(position, bytes_max, buffer)
+    }
+
+    fn write_all_vectored_at(&self, position: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        self.file.write_all_vectored_at(position, slices)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.file.truncate(bytes)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        match late.replace(Arc::clone(&self.file)) {
+            Some(before) => before.sync_data(),
+            None => Ok(()),
+        }
+    }
+
+    fn allocate_keep_size(&self, position: u64, bytes: u64) -> io::Result<()> {
+        self.file.allocate_keep_size(position, bytes)
+    }
+}

@@ -1,0 +1,425 @@
+//! What happens in one run: load all the time; rounds of weather that end with a crash, a stop or a
+//! fault; after each, everything is checked; at the end calm, in which all must be put in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_client::NewTopic;
+use esker_storage::Disk;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+use crate::disk::Planted;
+use crate::executor::{Executor, OUTSIDE};
+use crate::history::Place;
+use crate::random::Random;
+use crate::weather::BucketWeather;
+use crate::workload::{self, Finish};
+use crate::world::{Crash, End, World};
+
+/// How a run goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How many rounds of weather and crashes.
+    pub rounds: u64,
+    /// The bug below the broker.
+    pub planted: Planted,
+    /// Whether the trace is printed as it comes.
+    pub prints: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { rounds: 4, planted: Planted::Nothing, prints: false }
+    }
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Records that were acknowledged.
+    pub acknowledged: u64,
+    /// Records that were read, each as often as it was.
+    pub read: u64,
+    /// Processes that were killed, with or without their machine.
+    pub crashes: u64,
+    /// Processes that were stopped.
+    pub stops: u64,
+    /// Starts that were killed under way.
+    pub starts_killed: u64,
+    /// Objects that the tiers named at the end.
+    pub objects: u64,
+    /// Offsets that checks read from the tier alone.
+    pub read_cold: i64,
+    /// Simulated milliseconds.
+    pub milliseconds: u128,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was wrong, one line each.
+    pub violations: Vec<String>,
+    /// Every event in order.
+    pub lines: Vec<String>,
+    /// A hash over all of them.
+    pub hash: u64,
+    /// What was done.
+    pub summary: Summary,
+}
+
+/// Starts under bad weather before the weather turns.
+const STARTS_MAX: u64 = 4;
+
+/// How long it is calm at the end: longer than collection waits.
+const CALM: Duration = Duration::from_secs(150);
+
+const PRODUCERS: u64 = 3;
+const FOLLOWERS: u64 = 2;
+
+/// Runs one seed. The caller's runtime has one thread and a paused clock.
+pub async fn run(seed: u64, options: Options) -> Outcome {
+    let executor = Executor::new(Random::new(seed, 1));
+    let world = Arc::new(World::new(seed, options.planted, executor.clone(), options.prints));
+    let scenario = Scenario { world: Arc::clone(&world), options, summary: Summary::default() };
+    let mut summary = executor.run(scenario.play(seed)).await;
+    (summary.acknowledged, summary.read) = world.history.counts();
+    summary.milliseconds = world.trace.now_ms();
+    let (lines, hash, violations) = world.trace.take();
+    Outcome { violations, lines, hash, summary }
+}
+
+struct Scenario {
+    world: Arc<World>,
+    options: Options,
+    summary: Summary,
+}
+
+/// How a round ends.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    Crash(Crash),
+    /// Killed after so many polls.
+    Doomed(u64, Crash),
+    /// The disk dies within so many changes, and the machine with it.
+    DiskDies(u64),
+    Stop,
+    SyncFails,
+    DiskFills,
+    NetworkCut,
+}
+
+impl Scenario {
+    async fn play(mut self, seed: u64) -> Summary {
+        let world = Arc::clone(&self.world);
+        world.executor.spawn(OUTSIDE, Box::pin(world.authority.clone().observe()));
+        if world.start(None).await.is_err() {
+            world.trace.violation("a new broker does not start");
+            return self.summary;
+        }
+        let places = self.create_topics().await;
+        let finish = Finish::default();
+        let clients = self.start_clients(seed, &places, &finish);
+        for round in 0..self.options.rounds {
+            self.round(round).await;
+            if !self.restart().await {
+                return self.summary;
+            }
+            self.check(&places).await;
+            if world.trace.has_violations() {
+                return self.summary;
+            }
+        }
+        finish.set();
+        for client in clients {
+            // One that was dropped has ended as well.
+            let _ = client.await;
+        }
+        self.calm_down(&places).await;
+        self.summary
+    }
+
+    async fn create_topics(&self) -> Vec<Place> {
+        let client = self.world.client();
+        let small = |name: &str, partitions, more: &[(&str, &str)]| {
+            let mut settings = BTreeMap::from([
+                ("internal.segment.bytes".to_owned(), "5000".to_owned()),
+                ("index.interval.bytes".to_owned(), "1000".to_owned()),
+            ]);
+            settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+            NewTopic { partitions: Some(partitions), settings, ..NewTopic::new(name) }
+        };
+        let topics = [
+            small("kept", 2, &[("local.retention.bytes", "9000")]),
+            small("rolling", 1, &[("local.retention.bytes", "9000"), ("retention.bytes", "40000")]),
+            small("local", 1, &[("remote.storage.enable", "false"), ("retention.bytes", "60000")]),
+        ];
+        let mut places = Vec::new();
+        for topic in topics {
+            workload::create(&self.world, &client, &topic, &Finish::default()).await;
+            for partition in 0..topic.partitions.unwrap_or(1) {
+                places.push(Place { topic: topic.name.clone(), partition, life: 0 });
+            }
+        }
+        places
+    }
+
+    fn start_clients(
+        &self,
+        seed: u64,
+        places: &[Place],
+        finish: &Finish,
+    ) -> Vec<oneshot::Receiver<()>> {
+        let mut ends = Vec::new();
+        let mut start = |task: futures::future::BoxFuture<'static, ()>| {
+            let (ends_here, end) = oneshot::channel();
+            ends.push(end);
+            self.world.executor.spawn(
+                OUTSIDE,
+                Box::pin(async move {
+                    task.await;
+                    // Whoever waits may have gone.
+                    let _ = ends_here.send(());
+                }),
+            );
+        };
+        let world = || Arc::clone(&self.world);
+        for index in 0..PRODUCERS {
+            let random = Random::new(seed, 100 + index);
+            start(Box::pin(workload::produce(world(), random, places.to_vec(), finish.clone())));
+        }
+        for index in 0..FOLLOWERS {
+            let random = Random::new(seed, 200 + index);
+            start(Box::pin(workload::follow(world(), random, places.to_vec(), finish.clone())));
+        }
+        let settings = BTreeMap::from([("internal.segment.bytes".to_owned(), "3000".to_owned())]);
+        let topic = NewTopic { partitions: Some(1), settings, ..NewTopic::new("passing") };
+        let random = Random::new(seed, 300);
+        start(Box::pin(workload::come_and_go(world(), random, topic, finish.clone())));
+        ends
+    }
+
+    fn set_weather(&self) {
+        let (world, random) = (&self.world, &self.world.random);
+        let bucket = match random.below(5) {
+            0 | 1 => BucketWeather::Fine,
+            2 | 3 => BucketWeather::Bad,
+            _ => BucketWeather::Away,
+        };
+        let metadata = [0, 0, 20, 100].get(random.below(4) as usize).copied().unwrap_or(0);
+        let (delay_ms, cuts) = match random.below(4) {
+            0 => (0, 0),
+            1 => (30, 0),
+            2 => (5, 3),
+            _ => (3, 0),
+        };
+        world.trace.note(format_args!(
+            "weather: bucket {bucket:?}, metadata {metadata}, delay {delay_ms}, cuts {cuts}"
+        ));
+        bucket.set(&world.objects, random);
+        world.metadata_weather.set(metadata);
+        world.network.set_weather(delay_ms, cuts);
+    }
+
+    fn clear_weather(&self) {
+        BucketWeather::Fine.set(&self.world.objects, &self.world.random);
+        self.world.metadata_weather.set(0);
+        self.world.network.set_weather(3, 0);
+    }
+
+    fn draw_ending(&self) -> Ending {
+        let random = &self.world.random;
+        let crash = if random.chance(600) { Crash::PowerCut } else { Crash::Kill };
+        match random.below(12) {
+            0..4 => Ending::Crash(crash),
+            4..6 => Ending::Doomed(random.between(1, 3_000), crash),
+            6..8 => Ending::DiskDies(random.between(1, 400)),
+            8 => Ending::Stop,
+            9 => Ending::SyncFails,
+            10 => Ending::DiskFills,
+            _ => Ending::NetworkCut,
+        }
+    }
+
+    /// A time under some weather, and its end. Afterwards the process may be gone.
+    async fn round(&mut self, round: u64) {
+        let world = Arc::clone(&self.world);
+        let random = &world.random;
+        self.set_weather();
+        let time = Duration::from_millis(random.between(500, 15_000));
+        if let Ok(end) = timeout(time, world.ended()).await {
+            world.trace.note(format_args!("the process ended by itself: {end:?}"));
+            if end == End::Killed {
+                world.trace.violation("the process ended without a reason");
+            }
+            world.bury(Crash::Kill);
+            return;
+        }
+        let released = world.objects.release().await;
+        let ending = self.draw_ending();
+        world.trace.note(format_args!("round {round}: {ending:?}, {released:?} late PUTs"));
+        match ending {
+            Ending::Crash(crash) => {
+                world.kill();
+                self.summary.crashes += 1;
+                world.bury(crash);
+            }
+            Ending::Doomed(polls, crash) => {
+                let mut left = polls;
+                let doom = move || {
+                    left = left.saturating_sub(1);
+                    left == 0
+                };
+                if let Some(group) = world.group() {
+                    world.executor.doom(group, Box::new(doom));
+                }
+                sleep(Duration::from_secs(random.between(1, 20))).await;
+                self.summary.crashes += 1;
+                world.bury(crash);
+            }
+            Ending::DiskDies(changes) => {
+                let disk = world.disk();
+                disk.crash_at(disk.operations() + changes);
+                if let Some(group) = world.group() {
+                    let watched = disk.clone();
+                    // A process does not outlive its machine: gone right after the change.
+                    world.executor.doom(group, Box::new(move || watched.is_dead()));
+                }
+                sleep(Duration::from_secs(random.between(1, 20))).await;
+                self.summary.crashes += 1;
+                world.bury(Crash::PowerCut);
+            }
+            Ending::Stop => {
+                world.stop().await;
+                self.summary.stops += 1;
+                world.bury(if random.chance(500) { Crash::PowerCut } else { Crash::Kill });
+            }
+            Ending::SyncFails => {
+                world.disk().fail_syncs(1);
+                match timeout(Duration::from_secs(120), world.ended()).await {
+                    Ok(end) => world.trace.note(format_args!("after a failed sync: {end:?}")),
+                    Err(_) => world.trace.violation("a process goes on after a failed sync"),
+                }
+                self.summary.crashes += 1;
+                world.bury(if random.chance(500) { Crash::PowerCut } else { Crash::Kill });
+            }
+            Ending::DiskFills => {
+                let disk = world.disk();
+                let available = disk.available_bytes("/".as_ref()).unwrap_or(u64::MAX);
+                disk.set_capacity(u64::MAX - available + random.between(0, 20_000));
+                sleep(Duration::from_millis(random.between(100, 8_000))).await;
+                disk.set_capacity(u64::MAX);
+            }
+            Ending::NetworkCut => world.network.cut_all(),
+        }
+    }
+
+    /// Starts the process if it is gone, through crashes of the start itself.
+    async fn restart(&mut self) -> bool {
+        let world = Arc::clone(&self.world);
+        let random = &world.random;
+        if world.group().is_some() && timeout(Duration::ZERO, world.ended()).await.is_err() {
+            return true;
+        }
+        if world.group().is_some() {
+            world.bury(Crash::Kill);
+        }
+        for attempt in 0.. {
+            let doomed_after = (attempt < 3 && random.chance(350)).then(|| random.between(1, 400));
+            if attempt == STARTS_MAX {
+                self.clear_weather();
+            }
+            match world.start(doomed_after).await {
+                Ok(()) => return true,
+                Err(reason) if attempt > STARTS_MAX + 1 => {
+                    world.trace.violation(format_args!("the broker does not start: {reason}"));
+                    return false;
+                }
+                Err(_) => {
+                    self.summary.starts_killed += u64::from(doomed_after.is_some());
+                    let cut = doomed_after.is_some() && random.chance(500);
+                    world.bury(if cut { Crash::PowerCut } else { Crash::Kill });
+                    // Long enough, now and then, for the lease of the one before to end.
+                    sleep(Duration::from_millis(random.between(0, 12_000))).await;
+                }
+            }
+        }
+        false
+    }
+
+    /// Checks everything that can be seen, under a clear sky.
+    async fn check(&mut self, places: &[Place]) {
+        self.clear_weather();
+        let world = Arc::clone(&self.world);
+        for place in places {
+            self.summary.read_cold += workload::verify(&world, place, &world.random).await;
+        }
+        self.check_local().await;
+        self.summary.objects = world.authority.check_objects(|_| 0).await;
+    }
+
+    /// What the broker holds locally, against the pointers: nothing that readers need is missing.
+    async fn check_local(&self) {
+        let Some(shared) = self.world.shared() else { return };
+        for partition in shared.partitions.all() {
+            let log = &partition.log;
+            // Local first: the pointer that is read afterwards is at least as far.
+            let (start, local_start) = (log.start_offset(), log.local_start_offset());
+            let (written, durable) = (log.written_end(), log.durable_end());
+            let shown = partition.high_watermark();
+            let name = format!("{}-{}", partition.topic, partition.index);
+            if !(start <= local_start.max(start) && local_start <= durable && durable <= written) {
+                self.world.trace.violation(format_args!(
+                    "{name}: start {start}, local {local_start}, durable {durable}, written {written}"
+                ));
+            }
+            if partition.leading().is_some() && shown > durable {
+                self.world.trace.violation(format_args!("{name}: shown {shown}, durable {durable}"));
+            }
+            let id = partition.topic_id;
+            let pointer = self.world.authority.pointer(id, partition.index).await;
+            let needed = pointer.map_or(start, |p| p.tier_end.max(p.log_start));
+            if local_start > needed && self.world.authority.pointer(id, partition.index).await.is_some() {
+                self.world.trace.violation(format_args!(
+                    "{name}: local copies begin at {local_start}, the tier ends at {needed}"
+                ));
+            }
+        }
+    }
+
+    /// A long calm: all that was sealed goes to the tier, what nobody needs goes away.
+    async fn calm_down(&mut self, places: &[Place]) {
+        self.clear_weather();
+        let world = Arc::clone(&self.world);
+        let _ = world.objects.release().await;
+        if let Ok(end) = timeout(CALM, world.ended()).await {
+            world.trace.violation(format_args!("the process ended by itself: {end:?}"));
+            return;
+        }
+        self.check(places).await;
+        world.authority.note_bucket().await;
+        for left in world.authority.leftovers().await {
+            world.trace.violation(format_args!("left of a deleted topic: {left}"));
+        }
+        let Some(shared) = world.shared() else { return };
+        for partition in shared.partitions.all() {
+            let name = format!("{}-{}", partition.topic, partition.index);
+            if partition.leading().is_none() {
+                world.trace.violation(format_args!("{name} is not led"));
+            }
+            if !partition.config().is_tiered() {
+                continue;
+            }
+            let sealed = partition.log.segments().into_iter().filter(|segment| segment.sealed);
+            let sealed_end = sealed.map(|segment| segment.end).max();
+            let pointer = world.authority.pointer(partition.topic_id, partition.index).await;
+            let tier_end = pointer.map(|pointer| pointer.tier_end);
+            if sealed_end > tier_end {
+                world.trace.violation(format_args!(
+                    "{name}: sealed up to {sealed_end:?}, tiered up to {tier_end:?}"
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What the tests of this crate set up.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use esker_protocol::records::{BatchBuilder, BatchOptions, ProduceRules, ProducedBatch, validate};
+use esker_protocol::{
+    BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId,
+};
+
+use crate::{
+    Appended, DirectoryConfig, Identity, Log, LogConfig, LogDirectory, MemoryDisk, OpenError,
+    OpenLogError, RecoveryReport,
+};
+
+pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
+pub(crate) const TOPIC_ID: TopicId = TopicId([1; 16]);
+pub(crate) const EPOCH: LeaderEpoch = LeaderEpoch(1);
+
+pub(crate) fn identity() -> Identity {
+    Identity {
+        cluster_id: "cluster".to_owned(),
+        node_id: BrokerId(1),
+    }
+}
+
+pub(crate) fn log_config() -> LogConfig {
+    LogConfig {
+        segment_bytes: 1000,
+        index_interval_bytes: 200,
+        ..LogConfig::default()
+    }
+}
+
+pub(crate) fn open(disk: &MemoryDisk) -> Result<Arc<LogDirectory>, OpenError> {
+    open_with(disk, DirectoryConfig::new("d"))
+}
+
+pub(crate) fn open_with(
+    disk: &MemoryDisk,
+    config: DirectoryConfig,
+) -> Result<Arc<LogDirectory>, OpenError> {
+    LogDirectory::open(Arc::new(disk.clone()), config, &identity(), &mut || [3; 16])
+}
+
+pub(crate) fn open_log(
+    directory: &LogDirectory,
+) -> Result<(Arc<Log>, RecoveryReport), OpenLogError> {
+    directory.open_log("topic", 0, TOPIC_ID, log_config(), NOW)
+}
+
+pub(crate) fn batch(value_bytes: usize) -> ProducedBatch {
+    batch_of(BatchOptions::default(), value_bytes, NOW)
+}
+
+pub(crate) fn batch_by(producer: i64, sequence: i32, transactional: bool) -> ProducedBatch {
+    let options = BatchOptions {
+        producer_id: ProducerId(producer),
+        producer_epoch: ProducerEpoch(0),
+        base_sequence: sequence,
+        transactional,
+        ..BatchOptions::default()
+    };
+    batch_of(options, 10, NOW)
+}
+
+pub(crate) fn batch_of(
+    options: BatchOptions,
+    value_bytes: usize,
+    timestamp: Timestamp,
+) -> ProducedBatch {
+    let mut builder = BatchBuilder::new(options);
+    builder
+        .append(timestamp, None, Some(&vec![7; value_bytes]), &[])
+        .unwrap();
+    validate(builder.build().unwrap(), &ProduceRules::new(NOW)).unwrap()
+}
+
+/// An open directory with one log that is led.
+pub(crate) struct Rig {
+    pub(crate) disk: MemoryDisk,
+    pub(crate) directory: Arc<LogDirectory>,
+    pub(crate) log: Arc<Log>,
+}
+
+impl Rig {
+    pub(crate) fn new() -> Rig {
+        let disk = MemoryDisk::new();
+        let directory = open(&disk).unwrap();
+        let (log, _) = open_log(&directory).unwrap();
+        log.begin_epoch(EPOCH).unwrap();
+        Rig {
+            disk,
+            directory,
+            log,
+        }
+    }
+
+    pub(crate) fn append(&self, value_bytes: usize) -> Appended {
+        self.log
+            .append_as_leader(&batch(value_bytes), EPOCH, NOW, false)
+            .unwrap()
+    }
+
+    /// Commits until nothing is left to record.
+    pub(crate) fn settle(&self) {
+        while self.directory.commit_round().unwrap().more {}
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut at = self.log.local_start_offset();
+        while at < self.log.written_end() {
+            let read = self.log.read(at, 500, Offset::MAX, true).unwrap();
+            bytes.extend_from_slice(&read.bytes);
+            at = read.next;
+        }
+        bytes
+    }
+
+    /// The disk after a power cut; this rig is of no more use.
+    pub(crate) fn power_cut(&self, seed: u64) -> MemoryDisk {
+        self.disk.after_power_cut(seed)
+    }
+}
+
+pub(crate) fn log_path(base: i64) -> std::path::PathBuf {
+    Path::new("d/topic-0").join(format!("{base:020}.log"))
+}
