@@ -100,9 +100,15 @@ async fn create(options: Create) -> Outcome {
     }
     let client = options.target.connect().await?;
     let deadline = client::deadline();
-    let created = client.create_topics(&[topic], options.dry_run, deadline).await;
+    let created = client
+        .create_topics(&[topic], options.dry_run, deadline)
+        .await;
     let outcomes = created.map_err(|error| client::failed(&error))?;
-    let verb = if options.dry_run { "can be created" } else { "created" };
+    let verb = if options.dry_run {
+        "can be created"
+    } else {
+        "created"
+    };
     report(outcomes, verb, options.dry_run, options.target.output)
 }
 
@@ -111,7 +117,9 @@ async fn delete(options: &Delete) -> Outcome {
     let names: Vec<&str> = options.names.iter().map(String::as_str).collect();
     let (outcomes, verb) = if options.dry_run {
         let metadata = metadata(&client, &options.names).await?;
-        let outcomes = names.iter().map(|name| ((*name).to_owned(), existing(&metadata, name)));
+        let outcomes = names
+            .iter()
+            .map(|name| ((*name).to_owned(), existing(&metadata, name)));
         (outcomes.collect(), "would be deleted")
     } else {
         let deleted = client.delete_topics(&names, client::deadline()).await;
@@ -124,10 +132,16 @@ async fn delete(options: &Delete) -> Outcome {
 fn existing(metadata: &Metadata, name: &str) -> Result<(), ClientError> {
     let code = match metadata.topics.get(name) {
         Some(Topic { error: None, .. }) => return Ok(()),
-        Some(Topic { error: Some(code), .. }) => *code,
+        Some(Topic {
+            error: Some(code), ..
+        }) => *code,
         None => ErrorCode::UnknownTopicOrPartition,
     };
-    Err(ClientError::Kafka { what: format!("deleting topic {name}"), code, message: None })
+    Err(ClientError::Kafka {
+        what: format!("deleting topic {name}"),
+        code,
+        message: None,
+    })
 }
 
 /// Says what became of each topic. Where one failed, the command did: its line is the last.
@@ -153,13 +167,17 @@ fn report(
             }
         }
     }
-    let failures = outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().err());
+    let failures = outcomes
+        .iter()
+        .filter_map(|(_, outcome)| outcome.as_ref().err());
     fail(failures.map(|error| client::chain(error)).collect())
 }
 
 /// Fails with the last of these lines, after all others were printed.
 fn fail(mut lines: Vec<String>) -> Outcome {
-    let Some(last) = lines.pop() else { return Ok(()) };
+    let Some(last) = lines.pop() else {
+        return Ok(());
+    };
     lines.iter().for_each(|line| super::complain(line));
     Err(Failure::Failed(last))
 }
@@ -168,7 +186,10 @@ fn fail(mut lines: Vec<String>) -> Outcome {
 async fn metadata(client: &Client, names: &[String]) -> Result<Metadata, Failure> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let wanted = (!names.is_empty()).then_some(names.as_slice());
-    client.metadata(wanted, client::deadline()).await.map_err(|error| client::failed(&error))
+    client
+        .metadata(wanted, client::deadline())
+        .await
+        .map_err(|error| client::failed(&error))
 }
 
 async fn list(options: &List) -> Outcome {
@@ -195,14 +216,22 @@ async fn list(options: &List) -> Outcome {
                     ]
                 })
                 .collect();
-            say(table::render(&["TOPIC", "ID", "PARTITIONS", "REPLICAS", "ERROR"], &rows));
+            say(table::render(
+                &["TOPIC", "ID", "PARTITIONS", "REPLICAS", "ERROR"],
+                &rows,
+            ));
         }
     }
     Ok(())
 }
 
 fn replication_factor(topic: &Topic) -> usize {
-    topic.partitions.values().map(|partition| partition.replicas.len()).max().unwrap_or(0)
+    topic
+        .partitions
+        .values()
+        .map(|partition| partition.replicas.len())
+        .max()
+        .unwrap_or(0)
 }
 
 fn summary(name: &str, topic: &Topic) -> Value {
@@ -225,7 +254,9 @@ async fn describe(options: &Describe) -> Outcome {
             failures.push(format!("describing topic {name}: {code}"));
             continue;
         }
-        let settings = client.describe_topic_settings(name, client::deadline()).await;
+        let settings = client
+            .describe_topic_settings(name, client::deadline())
+            .await;
         let settings = settings.map_err(|error| client::failed(&error))?;
         match options.target.output {
             Output::Table => say(described(name, topic, &settings)),
@@ -235,21 +266,40 @@ async fn describe(options: &Describe) -> Outcome {
     fail(failures)
 }
 
-const PARTITION_COLUMNS: [&str; 7] =
-    ["PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "OFFLINE", "ERROR"];
+const PARTITION_COLUMNS: [&str; 7] = [
+    "PARTITION",
+    "LEADER",
+    "EPOCH",
+    "REPLICAS",
+    "ISR",
+    "OFFLINE",
+    "ERROR",
+];
 
 fn described(name: &str, topic: &Topic, settings: &[TopicSetting]) -> String {
     let set: Vec<String> = settings
         .iter()
         .filter(|setting| setting.is_set)
         .map(|setting| {
-            format!("{}={}", setting.name, setting.value.as_deref().unwrap_or("(hidden)"))
+            format!(
+                "{}={}",
+                setting.name,
+                setting.value.as_deref().unwrap_or("(hidden)")
+            )
         })
         .collect();
-    let settings = if set.is_empty() { "the brokers' defaults".to_owned() } else { set.join(" ") };
+    let settings = if set.is_empty() {
+        "the brokers' defaults".to_owned()
+    } else {
+        set.join(" ")
+    };
     let brokers = |ids: &[BrokerId]| {
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        if ids.is_empty() { "-".to_owned() } else { ids.join(",") }
+        if ids.is_empty() {
+            "-".to_owned()
+        } else {
+            ids.join(",")
+        }
     };
     let rows: Vec<Vec<String>> = topic
         .partitions
@@ -257,7 +307,9 @@ fn described(name: &str, topic: &Topic, settings: &[TopicSetting]) -> String {
         .map(|(index, partition)| {
             vec![
                 index.to_string(),
-                partition.leader.map_or("none".to_owned(), |leader| leader.to_string()),
+                partition
+                    .leader
+                    .map_or("none".to_owned(), |leader| leader.to_string()),
                 partition.leader_epoch.to_string(),
                 brokers(&partition.replicas),
                 brokers(&partition.isr),
@@ -292,9 +344,7 @@ fn described_json(name: &str, topic: &Topic, settings: &[TopicSetting]) -> Value
         .collect();
     let settings: Vec<Value> = settings
         .iter()
-        .map(|setting| {
-            json!({"name": setting.name, "value": setting.value, "set": setting.is_set})
-        })
+        .map(|setting| json!({"name": setting.name, "value": setting.value, "set": setting.is_set}))
         .collect();
     json!({
         "topic": name,
