@@ -1,17 +1,22 @@
 //! Pages that follow the code. `UPDATE_GOLDEN=1` rewrites what is generated.
 
-use std::fmt::Write;
 use std::path::PathBuf;
 
 use esker_server::config::keys::{EFFECTIVE_KEYS, OWN_KEYS, STORED_TOPIC_KEYS, default_of};
 use esker_server::config::topic::TOPIC_KEYS;
+use esker_server::dispatch::SERVED;
 use esker_server::metrics::Metrics;
 
 fn page(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../docs")
+        .join(name)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test reads the project's pages")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test reads the project's pages"
+)]
 fn read(name: &str) -> String {
     std::fs::read_to_string(page(name)).unwrap_or_default()
 }
@@ -32,11 +37,16 @@ fn config_page() -> String {
         _ => "none".to_owned(),
     };
     for key in OWN_KEYS {
-        writeln!(text, "| `{}` | {} | {} |", key.name, shown(key.default), key.text).unwrap();
+        text += &format!(
+            "| `{}` | {} | {} |\n",
+            key.name,
+            shown(key.default),
+            key.text
+        );
     }
     text.push_str("\n## Keys of Kafka that take effect\n\n| key | default |\n|---|---|\n");
     for key in EFFECTIVE_KEYS {
-        writeln!(text, "| `{key}` | {} |", shown(default_of(key))).unwrap();
+        text += &format!("| `{key}` | {} |\n", shown(default_of(key)));
     }
     text.push_str(
         "\nBeside these, the brokers' defaults of the topic settings below, under their broker names.\n\n\
@@ -51,9 +61,21 @@ fn config_page() -> String {
             .filter(|name| !name.is_empty())
             .map(|name| format!("`{name}`"))
             .collect();
-        let broker = if broker.is_empty() { "none".to_owned() } else { broker.join(", ") };
-        let effect = if STORED_TOPIC_KEYS.contains(&key.name) { "stored" } else { "yes" };
-        writeln!(text, "| `{}` | {} | {broker} | {effect} |", key.name, shown(key.default)).unwrap();
+        let broker = if broker.is_empty() {
+            "none".to_owned()
+        } else {
+            broker.join(", ")
+        };
+        let effect = if STORED_TOPIC_KEYS.contains(&key.name) {
+            "stored"
+        } else {
+            "yes"
+        };
+        text += &format!(
+            "| `{}` | {} | {broker} | {effect} |\n",
+            key.name,
+            shown(key.default)
+        );
     }
     text.push_str(
         "\nOther settings are refused with `INVALID_CONFIG`. Tiering is on wherever an object store is configured, unless\n\
@@ -63,7 +85,10 @@ fn config_page() -> String {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a test reads its switch and writes a page")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test reads its switch and writes a page"
+)]
 fn config_page_is_what_the_key_tables_say() {
     let expected = config_page();
     if std::env::var("UPDATE_GOLDEN").is_ok() {
@@ -79,8 +104,11 @@ fn config_page_is_what_the_key_tables_say() {
 fn every_metric_has_its_line_and_every_line_its_metric() {
     let registry = prometheus::Registry::new();
     Metrics::register(&registry).unwrap();
-    let mut names: Vec<String> =
-        registry.gather().iter().map(|family| family.name().to_owned()).collect();
+    let mut names: Vec<String> = registry
+        .gather()
+        .iter()
+        .map(|family| family.name().to_owned())
+        .collect();
     // A vector is not gathered before it has a label.
     names.push("esker_requests_total".to_owned());
     names.sort();
@@ -94,5 +122,29 @@ fn every_metric_has_its_line_and_every_line_its_metric() {
         .map(|name| format!("esker_{name}"))
         .collect();
     lines.sort();
-    assert_eq!(lines, names, "docs/metrics.md and metrics.rs name different metrics");
+    assert_eq!(
+        lines, names,
+        "docs/metrics.md and metrics.rs name different metrics"
+    );
+}
+
+#[test]
+fn the_page_on_compatibility_has_the_served_apis_and_versions() {
+    let page = read("compatibility.md");
+    let served = page
+        .split("## APIs served")
+        .nth(1)
+        .and_then(|rest| rest.split("\n## ").next());
+    let lines: Vec<String> = served
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| line.strip_prefix("| "))
+        .filter(|line| !line.starts_with("API "))
+        .map(|line| line.split(" | ").take(2).collect::<Vec<_>>().join(" "))
+        .collect();
+    let expected: Vec<String> = SERVED
+        .iter()
+        .map(|served| format!("{} {}-{}", served.api.name(), served.min, served.max))
+        .collect();
+    assert_eq!(lines, expected);
 }

@@ -15,7 +15,10 @@ const LINES: &[&[&str]] = &[
 /// Where crates lie; those that do not exist yet are skipped.
 const FOLDERS: &[&str] = &["broker", ""];
 
-#[expect(clippy::disallowed_methods, reason = "a test reads the project's manifests")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test reads the project's manifests"
+)]
 fn manifests() -> BTreeMap<&'static str, String> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut found = BTreeMap::new();
@@ -57,7 +60,9 @@ fn line_of(name: &str) -> usize {
 #[test]
 fn crates_import_only_from_lines_below_their_own() {
     let manifests = manifests();
-    for name in ["protocol", "client", "storage", "tier", "metadata", "server"] {
+    for name in [
+        "protocol", "client", "storage", "tier", "metadata", "server",
+    ] {
         assert!(manifests.contains_key(name), "{name} was not found");
     }
     for (name, manifest) in &manifests {

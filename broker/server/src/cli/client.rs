@@ -37,7 +37,12 @@ impl Target {
                 "cannot connect to {endpoint}: {reason}; is a broker running there? (--bootstrap)"
             ))
         };
-        match timeout(CONNECT_MAX, TcpConnect.connect(&endpoint.host, endpoint.port)).await {
+        match timeout(
+            CONNECT_MAX,
+            TcpConnect.connect(&endpoint.host, endpoint.port),
+        )
+        .await
+        {
             Ok(Ok(_)) => Ok(client(endpoint.clone())),
             Ok(Err(error)) => Err(away(error.to_string())),
             Err(_) => Err(away(format!("no answer in {} s", CONNECT_MAX.as_secs()))),
@@ -92,7 +97,10 @@ mod tests {
             "creating topic a: TOPIC_ALREADY_EXISTS: Topic 'a' already exists."
         );
         let away = ClientError::Connect {
-            endpoint: Endpoint { host: "a".to_owned(), port: 1 },
+            endpoint: Endpoint {
+                host: "a".to_owned(),
+                port: 1,
+            },
             source: Arc::new(std::io::Error::other("connection refused")),
         };
         assert_eq!(chain(&away), "cannot connect to a:1: connection refused");

@@ -88,7 +88,11 @@ impl Plan {
         // Several batches a segment, so that segments end near the size that was asked for.
         let batch_records = (segment_bytes / 4 / EVENT_BYTES).clamp(1, 500);
         let batch_records = usize::try_from(batch_records).unwrap_or(1);
-        Plan { events, segment_bytes, batch_records }
+        Plan {
+            events,
+            segment_bytes,
+            batch_records,
+        }
     }
 
     /// Bytes that each partition keeps on local disk once they are offloaded.
@@ -136,11 +140,17 @@ impl Place {
         if let Some(directory) = &arguments.data_dir {
             let directory = std::path::absolute(directory)
                 .map_err(|error| Failure::Usage(format!("--data-dir: {error}")))?;
-            return Ok(Place { directory, stays: true });
+            return Ok(Place {
+                directory,
+                stays: true,
+            });
         }
         let random = real::randomness().map_err(Failure::failed)?.next_u64();
         let directory = std::env::temp_dir().join(format!("esker-demo-{random:016x}"));
-        Ok(Place { directory, stays: arguments.keep })
+        Ok(Place {
+            directory,
+            stays: arguments.keep,
+        })
     }
 
     /// Removes the files unless they stay.
@@ -149,7 +159,10 @@ impl Place {
             return Ok(());
         }
         RealDisk.remove_dir_all(&self.directory).map_err(|error| {
-            Failure::Failed(format!("{} cannot be removed: {error}", self.directory.display()))
+            Failure::Failed(format!(
+                "{} cannot be removed: {error}",
+                self.directory.display()
+            ))
         })
     }
 }
@@ -157,9 +170,9 @@ impl Place {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     process::start_logs("error")?;
     let place = Place::choose(arguments)?;
-    RealDisk.create_dir_all(&place.directory).map_err(|error| {
-        Failure::Failed(format!("{}: {error}", place.directory.display()))
-    })?;
+    RealDisk
+        .create_dir_all(&place.directory)
+        .map_err(|error| Failure::Failed(format!("{}: {error}", place.directory.display())))?;
     let plan = Plan::new(arguments.events);
     let style = Style::of_stdout();
     let runtime = process::runtime()?;
@@ -181,11 +194,16 @@ async fn demo(plan: &Plan, place: &Place, style: &Style) -> Result<(), Failure> 
     let (environment, metadata) = process::environment(&config).await?;
     let store = environment.object_store.clone();
     let registry = environment.registry.clone();
-    let broker = Broker::start(config, environment).await.map_err(Failure::failed)?;
+    let broker = Broker::start(config, environment)
+        .await
+        .map_err(Failure::failed)?;
     let address = broker.kafka_address();
     summary::begin(plan, place, address, style);
 
-    let client = client::client(Endpoint { host: address.ip().to_string(), port: address.port() });
+    let client = client::client(Endpoint {
+        host: address.ip().to_string(),
+        port: address.port(),
+    });
     create_topic(&client, plan).await?;
 
     let bar = bar("streaming events", plan.events);
@@ -214,8 +232,15 @@ async fn demo(plan: &Plan, place: &Place, style: &Style) -> Result<(), Failure> 
     broker.stop().await;
     metadata.close().await;
     verified.map_err(|problem| Failure::Failed(format!("verification failed: {problem}")))?;
-    Summary { plan, place, written: &written, hot: &hot, cold: &cold, took: began.elapsed() }
-        .show(style);
+    Summary {
+        plan,
+        place,
+        written: &written,
+        hot: &hot,
+        cold: &cold,
+        took: began.elapsed(),
+    }
+    .show(style);
     Ok(())
 }
 
@@ -224,13 +249,18 @@ fn properties(directory: &Path) -> Result<Vec<(String, String)>, Failure> {
     let listen: HostPort = "127.0.0.1:0".parse().map_err(Failure::Usage)?;
     let mut pairs = dev::properties(directory, &listen, None, &dev::objects_url(directory));
     // A demo does not wait ten minutes for the last small object, nor five for retention.
-    let faster = [("offload.max.age.ms", "500"), ("log.retention.check.interval.ms", "250")];
+    let faster = [
+        ("offload.max.age.ms", "500"),
+        ("log.retention.check.interval.ms", "250"),
+    ];
     pairs.extend(faster.map(|(key, value)| (key.to_owned(), value.to_owned())));
     Ok(pairs)
 }
 
 async fn create_topic(client: &Client, plan: &Plan) -> Result<(), Failure> {
-    let created = client.create_topics(&[plan.topic()], false, client::deadline()).await;
+    let created = client
+        .create_topics(&[plan.topic()], false, client::deadline())
+        .await;
     for (name, outcome) in created.map_err(|error| client::failed(&error))? {
         match outcome {
             Ok(()) => {}
@@ -259,9 +289,15 @@ async fn offloaded(broker: &Broker, plan: &Plan) -> Result<(), Failure> {
         let now = broker.shared().environment.now();
         let is_done = partitions.iter().all(|partition| {
             let segments = partition.log.segments();
-            let sealed_end = segments.iter().rfind(|segment| segment.sealed).map(|last| last.end);
+            let sealed_end = segments
+                .iter()
+                .rfind(|segment| segment.sealed)
+                .map(|last| last.end);
             let tier_end = partition.tier.pointer().map(|pointer| pointer.tier_end);
-            let limits = Limits { bytes: Some(plan.local_bytes()), ms: None };
+            let limits = Limits {
+                bytes: Some(plan.local_bytes()),
+                ms: None,
+            };
             let floor = partition.tier.pointer().map(|pointer| pointer.local_floor);
             // Where no sealed segment is left locally, all of them went because they were offloaded.
             sealed_end.is_none_or(|end| tier_end >= Some(end))
@@ -300,7 +336,10 @@ fn counter(registry: &prometheus::Registry, name: &str) -> u64 {
     let families = registry.gather();
     let family = families.iter().find(|family| family.name() == name);
     let metrics = family.map(|family| family.get_metric()).unwrap_or_default();
-    metrics.iter().map(|metric| metric.get_counter().get_value() as u64).sum()
+    metrics
+        .iter()
+        .map(|metric| metric.get_counter().get_value() as u64)
+        .sum()
 }
 
 /// Whether stdout shows colours.
@@ -317,7 +356,10 @@ mod tests {
         for events in [1_000, 20_000, 200_000, 5_000_000] {
             let plan = Plan::new(events);
             let partition_bytes = plan.share(0) * EVENT_BYTES;
-            assert!(partition_bytes / plan.segment_bytes > LOCAL_SEGMENTS + 1, "{plan:?}");
+            assert!(
+                partition_bytes / plan.segment_bytes > LOCAL_SEGMENTS + 1,
+                "{plan:?}"
+            );
             let total: u64 = (0..4).map(|partition| plan.share(partition)).sum();
             assert_eq!(total, events);
         }

@@ -71,7 +71,9 @@ impl Store {
     /// Opens the store to look into it.
     fn open(&self) -> Result<Bucket, Failure> {
         let url = ("object.store.url".to_owned(), self.url.clone());
-        let pairs = broker::parse_overrides(&self.overrides)?.into_iter().chain([url]);
+        let pairs = broker::parse_overrides(&self.overrides)?
+            .into_iter()
+            .chain([url]);
         let config = broker::from_pairs(pairs.collect())?;
         let store: Arc<dyn ObjectStore> = match self.url.strip_prefix("file://") {
             // A broker makes the folder and sweeps what was left half-written; whoever only looks
@@ -88,7 +90,8 @@ impl Store {
 }
 
 fn folder_store(path: &str) -> Result<LocalFileSystem, Failure> {
-    let failed = |problem: String| Failure::Failed(format!("--object-store file://{path}: {problem}"));
+    let failed =
+        |problem: String| Failure::Failed(format!("--object-store file://{path}: {problem}"));
     if !std::path::Path::new(path).is_dir() {
         return Err(failed("no such folder".to_owned()));
     }
@@ -98,7 +101,9 @@ fn folder_store(path: &str) -> Result<LocalFileSystem, Failure> {
 impl Filter {
     fn takes(&self, place: &Place) -> bool {
         self.topic_id.is_none_or(|id| id == place.topic_id)
-            && self.partition.is_none_or(|partition| partition == place.partition)
+            && self
+                .partition
+                .is_none_or(|partition| partition == place.partition)
     }
 
     /// What the bucket holds of the wanted partitions.

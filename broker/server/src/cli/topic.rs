@@ -100,9 +100,15 @@ async fn create(options: Create) -> Outcome {
     }
     let client = options.target.connect().await?;
     let deadline = client::deadline();
-    let created = client.create_topics(&[topic], options.dry_run, deadline).await;
+    let created = client
+        .create_topics(&[topic], options.dry_run, deadline)
+        .await;
     let outcomes = created.map_err(|error| client::failed(&error))?;
-    let verb = if options.dry_run { "can be created" } else { "created" };
+    let verb = if options.dry_run {
+        "can be created"
+    } else {
+        "created"
+    };
     report(outcomes, verb, options.dry_run, options.target.output)
 }
 
@@ -111,7 +117,9 @@ async fn delete(options: &Delete) -> Outcome {
     let names: Vec<&str> = options.names.iter().map(String::as_str).collect();
     let (outcomes, verb) = if options.dry_run {
         let metadata = metadata(&client, &options.names).await?;
-        let outcomes = names.iter().map(|name| ((*name).to_owned(), existing(&metadata, name)));
+        let outcomes = names
+            .iter()
+            .map(|name| ((*name).to_owned(), existing(&metadata, name)));
         (outcomes.collect(), "would be deleted")
     } else {
         let deleted = client.delete_topics(&names, client::deadline()).await;
@@ -124,10 +132,16 @@ async fn delete(options: &Delete) -> Outcome {
 fn existing(metadata: &Metadata, name: &str) -> Result<(), ClientError> {
     let code = match metadata.topics.get(name) {
         Some(Topic { error: None, .. }) => return Ok(()),
-        Some(Topic { error: Some(code), .. }) => *code,
+        Some(Topic {
+            error: Some(code), ..
+        }) => *code,
         None => ErrorCode::UnknownTopicOrPartition,
     };
-    Err(ClientError::Kafka { what: format!("deleting topic {name}"), code, message: None })
+    Err(ClientError::Kafka {
+        what: format!("deleting topic {name}"),
+        code,
+        message: None,
+    })
 }
 
 /// Says what became of each topic. Where one failed, the command did: its line is the last.
@@ -137,35 +151,45 @@ fn report(
     dry_run: bool,
     output: Output,
 ) -> Outcome {
-    let mut failure = None;
-    for (name, outcome) in outcomes {
-        match (&outcome, output) {
-            (Ok(()), Output::Table) => say(format!("topic {name} {verb}")),
-            (Ok(()), Output::Json) => say(json!({"topic": name, "ok": true, "dry_run": dry_run})),
-            (Err(error), Output::Json) => say(json!({
-                "topic": name,
-                "ok": false,
-                "dry_run": dry_run,
-                "code": error.code().map(ErrorCode::name),
-                "error": client::chain(error),
-            })),
-            (Err(_), Output::Table) => {}
-        }
-        if let Err(error) = outcome
-            && let Some(earlier) = failure.replace(client::chain(&error))
-            && output == Output::Table
-        {
-            super::complain(&earlier);
+    for (name, outcome) in &outcomes {
+        match output {
+            Output::Table if outcome.is_ok() => say(format!("topic {name} {verb}")),
+            Output::Table => {}
+            Output::Json => {
+                let error = outcome.as_ref().err();
+                say(json!({
+                    "topic": name,
+                    "ok": error.is_none(),
+                    "dry_run": dry_run,
+                    "code": error.and_then(ClientError::code).map(ErrorCode::name),
+                    "error": error.map(|error| client::chain(error)),
+                }));
+            }
         }
     }
-    failure.map_or(Ok(()), |line| Err(Failure::Failed(line)))
+    let failures = outcomes
+        .iter()
+        .filter_map(|(_, outcome)| outcome.as_ref().err());
+    fail(failures.map(|error| client::chain(error)).collect())
+}
+
+/// Fails with the last of these lines, after all others were printed.
+fn fail(mut lines: Vec<String>) -> Outcome {
+    let Some(last) = lines.pop() else {
+        return Ok(());
+    };
+    lines.iter().for_each(|line| super::complain(line));
+    Err(Failure::Failed(last))
 }
 
 /// Metadata of these topics, or of all where none is named.
 async fn metadata(client: &Client, names: &[String]) -> Result<Metadata, Failure> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let wanted = (!names.is_empty()).then_some(names.as_slice());
-    client.metadata(wanted, client::deadline()).await.map_err(|error| client::failed(&error))
+    client
+        .metadata(wanted, client::deadline())
+        .await
+        .map_err(|error| client::failed(&error))
 }
 
 async fn list(options: &List) -> Outcome {
@@ -192,14 +216,22 @@ async fn list(options: &List) -> Outcome {
                     ]
                 })
                 .collect();
-            say(table::render(&["TOPIC", "ID", "PARTITIONS", "REPLICAS", "ERROR"], &rows));
+            say(table::render(
+                &["TOPIC", "ID", "PARTITIONS", "REPLICAS", "ERROR"],
+                &rows,
+            ));
         }
     }
     Ok(())
 }
 
 fn replication_factor(topic: &Topic) -> usize {
-    topic.partitions.values().map(|partition| partition.replicas.len()).max().unwrap_or(0)
+    topic
+        .partitions
+        .values()
+        .map(|partition| partition.replicas.len())
+        .max()
+        .unwrap_or(0)
 }
 
 fn summary(name: &str, topic: &Topic) -> Value {
@@ -216,40 +248,58 @@ fn summary(name: &str, topic: &Topic) -> Value {
 async fn describe(options: &Describe) -> Outcome {
     let client = options.target.connect().await?;
     let metadata = metadata(&client, &options.names).await?;
-    let mut failure = None;
+    let mut failures = Vec::new();
     for (name, topic) in &metadata.topics {
         if let Some(code) = topic.error {
-            let line = format!("describing topic {name}: {code}");
-            if let Some(earlier) = failure.replace(line) {
-                super::complain(&earlier);
-            }
+            failures.push(format!("describing topic {name}: {code}"));
             continue;
         }
-        let settings = client.describe_topic_settings(name, client::deadline()).await;
+        let settings = client
+            .describe_topic_settings(name, client::deadline())
+            .await;
         let settings = settings.map_err(|error| client::failed(&error))?;
         match options.target.output {
             Output::Table => say(described(name, topic, &settings)),
             Output::Json => say(described_json(name, topic, &settings)),
         }
     }
-    failure.map_or(Ok(()), |line| Err(Failure::Failed(line)))
+    fail(failures)
 }
 
-const PARTITION_COLUMNS: [&str; 7] =
-    ["PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "OFFLINE", "ERROR"];
+const PARTITION_COLUMNS: [&str; 7] = [
+    "PARTITION",
+    "LEADER",
+    "EPOCH",
+    "REPLICAS",
+    "ISR",
+    "OFFLINE",
+    "ERROR",
+];
 
 fn described(name: &str, topic: &Topic, settings: &[TopicSetting]) -> String {
     let set: Vec<String> = settings
         .iter()
         .filter(|setting| setting.is_set)
         .map(|setting| {
-            format!("{}={}", setting.name, setting.value.as_deref().unwrap_or("(hidden)"))
+            format!(
+                "{}={}",
+                setting.name,
+                setting.value.as_deref().unwrap_or("(hidden)")
+            )
         })
         .collect();
-    let settings = if set.is_empty() { "the brokers' defaults".to_owned() } else { set.join(" ") };
+    let settings = if set.is_empty() {
+        "the brokers' defaults".to_owned()
+    } else {
+        set.join(" ")
+    };
     let brokers = |ids: &[BrokerId]| {
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        if ids.is_empty() { "-".to_owned() } else { ids.join(",") }
+        if ids.is_empty() {
+            "-".to_owned()
+        } else {
+            ids.join(",")
+        }
     };
     let rows: Vec<Vec<String>> = topic
         .partitions
@@ -257,7 +307,9 @@ fn described(name: &str, topic: &Topic, settings: &[TopicSetting]) -> String {
         .map(|(index, partition)| {
             vec![
                 index.to_string(),
-                partition.leader.map_or("none".to_owned(), |leader| leader.to_string()),
+                partition
+                    .leader
+                    .map_or("none".to_owned(), |leader| leader.to_string()),
                 partition.leader_epoch.to_string(),
                 brokers(&partition.replicas),
                 brokers(&partition.isr),
@@ -292,9 +344,7 @@ fn described_json(name: &str, topic: &Topic, settings: &[TopicSetting]) -> Value
         .collect();
     let settings: Vec<Value> = settings
         .iter()
-        .map(|setting| {
-            json!({"name": setting.name, "value": setting.value, "set": setting.is_set})
-        })
+        .map(|setting| json!({"name": setting.name, "value": setting.value, "set": setting.is_set}))
         .collect();
     json!({
         "topic": name,

@@ -30,10 +30,16 @@ pub(super) struct Event {
 const USERS: u64 = 20_000;
 
 /// What visitors do, and how often of a hundred times.
-const ACTIONS: [(&str, u64); 5] =
-    [("view", 68), ("search", 14), ("add_to_cart", 10), ("checkout", 5), ("purchase", 3)];
-const SECTIONS: [&str; 8] =
-    ["maps", "boots", "tents", "ropes", "stoves", "lamps", "packs", "books"];
+const ACTIONS: [(&str, u64); 5] = [
+    ("view", 68),
+    ("search", 14),
+    ("add_to_cart", 10),
+    ("checkout", 5),
+    ("purchase", 3),
+];
+const SECTIONS: [&str; 8] = [
+    "maps", "boots", "tents", "ropes", "stoves", "lamps", "packs", "books",
+];
 const REFERRERS: [&str; 5] = [
     "https://search.example/",
     "https://news.example/outdoors",
@@ -47,14 +53,16 @@ const BROWSERS: [&str; 4] = ["Firefox 142.0", "Chrome 139.0", "Safari 18.6", "Ed
 
 impl Events {
     /// The events of one of so many partitions, the first at `start`, the next `step_ms` later.
-    pub(super) fn new(
-        partition: u64,
-        partitions: u64,
-        start: Timestamp,
-        step_ms: i64,
-    ) -> Events {
+    pub(super) fn new(partition: u64, partitions: u64, start: Timestamp, step_ms: i64) -> Events {
         let random = StdRng::seed_from_u64(partition);
-        Events { random, partition, partitions, start, step_ms, count: 0 }
+        Events {
+            random,
+            partition,
+            partitions,
+            start,
+            step_ms,
+            count: 0,
+        }
     }
 
     /// A number below `bound`.
@@ -64,7 +72,11 @@ impl Events {
 
     fn one_of(&mut self, choices: &'static [&'static str]) -> &'static str {
         let index = self.below(choices.len() as u64);
-        usize::try_from(index).ok().and_then(|index| choices.get(index)).copied().unwrap_or_default()
+        usize::try_from(index)
+            .ok()
+            .and_then(|index| choices.get(index))
+            .copied()
+            .unwrap_or_default()
     }
 
     fn action(&mut self) -> &'static str {
@@ -112,12 +124,20 @@ impl Iterator for Events {
             "purchase" => {
                 let cents = self.below(20_000) + 500;
                 let amount = (cents / 100, cents % 100);
-                written.and(write!(value, r#","amount":"{}.{:02}","currency":"EUR"}}"#, amount.0, amount.1))
+                written.and(write!(
+                    value,
+                    r#","amount":"{}.{:02}","currency":"EUR"}}"#,
+                    amount.0, amount.1
+                ))
             }
             _ => written.and(write!(value, "}}")),
         };
         written.expect("writing to a string cannot fail");
-        Some(Event { timestamp, key: format!("user-{user:05}"), value })
+        Some(Event {
+            timestamp,
+            key: format!("user-{user:05}"),
+            value,
+        })
     }
 }
 
@@ -142,7 +162,11 @@ mod tests {
 
     #[test]
     fn the_same_partition_gives_the_same_events() {
-        let events = |partition| Events::new(partition, 4, Timestamp(0), 1).take(50).collect::<Vec<_>>();
+        let events = |partition| {
+            Events::new(partition, 4, Timestamp(0), 1)
+                .take(50)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(events(2), events(2));
         assert_ne!(events(2), events(3));
     }

@@ -71,12 +71,15 @@ pub(super) async fn write(
     let producer = Producer::new(client.clone(), ProducerOptions::default(), deadline)
         .await
         .map_err(|error| client::failed(&error))?;
-    let partitions = (0..PARTITIONS).map(|partition| {
-        write_partition(&producer, plan, partition, now, bar, deadline)
-    });
-    let partitions =
-        try_join_all(partitions).await.map_err(|error| client::failed(&error))?;
-    Ok(Written { partitions, took: began.elapsed() })
+    let partitions = (0..PARTITIONS)
+        .map(|partition| write_partition(&producer, plan, partition, now, bar, deadline));
+    let partitions = try_join_all(partitions)
+        .await
+        .map_err(|error| client::failed(&error))?;
+    Ok(Written {
+        partitions,
+        took: began.elapsed(),
+    })
 }
 
 async fn write_partition(
@@ -98,7 +101,11 @@ async fn write_partition(
         let batch: Vec<Event> = events.by_ref().take(left.min(plan.batch_records)).collect();
         left -= batch.len();
         for event in &batch {
-            content.add(event.timestamp, event.key.as_bytes(), event.value.as_bytes());
+            content.add(
+                event.timestamp,
+                event.key.as_bytes(),
+                event.value.as_bytes(),
+            );
         }
         let records: Vec<NewRecord<'_>> = batch
             .iter()
@@ -146,12 +153,20 @@ pub(super) async fn read(
     deadline: Instant,
 ) -> Result<Read, Failure> {
     let mut read = Read::default();
-    read.partitions.resize_with(hot.partitions.len(), Reading::default);
+    read.partitions
+        .resize_with(hot.partitions.len(), Reading::default);
     let ends = |end: fn(&super::summary::Range) -> Offset| {
         hot.partitions.iter().map(end).collect::<Vec<_>>()
     };
     let partitions = &mut read.partitions;
-    read.cold = pass(client, partitions, &ends(|range| range.local_start), bar, deadline).await?;
+    read.cold = pass(
+        client,
+        partitions,
+        &ends(|range| range.local_start),
+        bar,
+        deadline,
+    )
+    .await?;
     read.hot = pass(client, partitions, &ends(|range| range.end), bar, deadline).await?;
     Ok(read)
 }
@@ -179,7 +194,11 @@ async fn pass(
         if Instant::now() >= deadline {
             return Err(Failure::Failed("reading back takes too long".to_owned()));
         }
-        for polled in consumer.poll(deadline).await.map_err(|error| client::failed(&error))? {
+        for polled in consumer
+            .poll(deadline)
+            .await
+            .map_err(|error| client::failed(&error))?
+        {
             let number = usize::try_from(polled.partition).unwrap_or(usize::MAX);
             let (Some(reading), Some(end)) = (partitions.get_mut(number), ends.get(number)) else {
                 continue;
@@ -197,7 +216,10 @@ async fn pass(
                     ));
                 }
                 reading.next = record.offset + 1;
-                let (key, value) = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
+                let (key, value) = (
+                    record.key.unwrap_or_default(),
+                    record.value.unwrap_or_default(),
+                );
                 reading.content.add(record.timestamp, key, value);
             });
             looked.map_err(|error| client::failed(&error))?;
@@ -218,7 +240,11 @@ async fn pass(
 
 /// Compares what came back with what was written.
 pub(super) fn compare(written: &Written, read: &Read, tier_bytes: u64) -> Result<(), String> {
-    if let Some(problem) = read.partitions.iter().find_map(|reading| reading.problem.clone()) {
+    if let Some(problem) = read
+        .partitions
+        .iter()
+        .find_map(|reading| reading.problem.clone())
+    {
         return Err(problem);
     }
     if read.partitions.len() != written.partitions.len() {
@@ -256,14 +282,24 @@ mod tests {
 
     fn written() -> Written {
         let partitions = vec![content(&["a", "b"]), content(&["c"])];
-        Written { partitions, took: Duration::ZERO }
+        Written {
+            partitions,
+            took: Duration::ZERO,
+        }
     }
 
     fn read(partitions: Vec<Content>) -> Read {
-        let reading = |content| Reading { content, next: Offset(0), problem: None };
+        let reading = |content| Reading {
+            content,
+            next: Offset(0),
+            problem: None,
+        };
         Read {
             partitions: partitions.into_iter().map(reading).collect(),
-            cold: Pass { records: 1, ..Pass::default() },
+            cold: Pass {
+                records: 1,
+                ..Pass::default()
+            },
             ..Read::default()
         }
     }
@@ -285,7 +321,10 @@ mod tests {
             vec![content(&["a", "b"])],
         ];
         for partitions in others {
-            assert!(compare(&written(), &read(partitions.clone()), 1).is_err(), "{partitions:?}");
+            assert!(
+                compare(&written(), &read(partitions.clone()), 1).is_err(),
+                "{partitions:?}"
+            );
         }
     }
 

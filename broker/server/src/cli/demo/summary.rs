@@ -28,8 +28,10 @@ pub(super) struct Hot {
 
 impl Hot {
     pub(super) fn of(partitions: &[Arc<Partition>]) -> Hot {
-        let mut partitions: Vec<&Arc<Partition>> =
-            partitions.iter().filter(|partition| &*partition.topic == TOPIC).collect();
+        let mut partitions: Vec<&Arc<Partition>> = partitions
+            .iter()
+            .filter(|partition| &*partition.topic == TOPIC)
+            .collect();
         partitions.sort_by_key(|partition| partition.index);
         let range = |partition: &&Arc<Partition>| Range {
             local_start: partition.log.local_start_offset(),
@@ -52,7 +54,10 @@ impl Hot {
 
     /// Records whose only copy is in the object store.
     fn cold_records(&self) -> u64 {
-        self.partitions.iter().map(|range| u64::try_from(range.local_start.0).unwrap_or(0)).sum()
+        self.partitions
+            .iter()
+            .map(|range| u64::try_from(range.local_start.0).unwrap_or(0))
+            .sum()
     }
 }
 
@@ -70,8 +75,13 @@ impl Cold {
         let mut cold = Cold::default();
         let listing = bucket.list(None).await.map_err(Failure::failed)?;
         for (place, contents) in &listing.partitions {
-            let Some(name) = contents.newest_head() else { continue };
-            let head = bucket.head(place, &name.to_string()).await.map_err(Failure::failed)?;
+            let Some(name) = contents.newest_head() else {
+                continue;
+            };
+            let head = bucket
+                .head(place, &name.to_string())
+                .await
+                .map_err(Failure::failed)?;
             cold.objects += contents.objects.len() as u64;
             cold.bytes += head.object_bytes(head.log_start);
             cold.log_bytes += head.segment_bytes(head.log_start);
@@ -92,11 +102,17 @@ pub(super) struct Style {
 
 impl Style {
     pub(super) fn of_stdout() -> Style {
-        Style { colours: is_colourful() }
+        Style {
+            colours: is_colourful(),
+        }
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colours {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     fn bold(&self, text: &str) -> String {
@@ -123,7 +139,9 @@ impl Style {
 pub(super) fn begin(plan: &Plan, place: &Place, address: SocketAddr, style: &Style) {
     say(style.bold("A clickstream through a Kafka broker with tiered storage"));
     say("");
-    say(format!("  broker   {address} in this process; everything below goes through TCP"));
+    say(format!(
+        "  broker   {address} in this process; everything below goes through TCP"
+    ));
     say(format!("  files    {}", place.directory.display()));
     say(format!(
         "  topic    {TOPIC}: {PARTITIONS} partitions in segments of {}; the newest {LOCAL_SEGMENTS} of each stay on local disk",
@@ -176,7 +194,10 @@ pub(super) fn read_back(read: &Read, tier_bytes: u64, style: &Style) {
     };
     let cold = style.cold("from the object store");
     step(3, "read", &pass(&read.cold, &cold), style);
-    say(format!("             {}", pass(&read.hot, &style.hot("from local disk"))));
+    say(format!(
+        "             {}",
+        pass(&read.hot, &style.hot("from local disk"))
+    ));
     let served = table::size(tier_bytes);
     say(style.quiet(&format!(
         "             the same consumer read both; the broker counted {served} served from objects"
@@ -195,7 +216,13 @@ pub(super) struct Summary<'a> {
 
 impl Summary<'_> {
     pub(super) fn show(&self, style: &Style) {
-        let Summary { plan, written, hot, cold, .. } = self;
+        let Summary {
+            plan,
+            written,
+            hot,
+            cold,
+            ..
+        } = self;
         say("");
         say(style.bold("Where the events are now"));
         say(format!(
@@ -232,13 +259,19 @@ impl Summary<'_> {
         if self.place.stays {
             say(format!("  esker dev --data-dir {directory}"));
             say(style.quiet("      serve these files to any Kafka client on 127.0.0.1:9092"));
-            say(format!("  esker tier stat --object-store file://{directory}/objects"));
+            say(format!(
+                "  esker tier stat --object-store file://{directory}/objects"
+            ));
             say(style.quiet("      what the object store holds; also: ls, cat --records, verify"));
-            say(format!("  zstd -dc {directory}/objects/*/*/0/*.log.zst | head -c 300"));
+            say(format!(
+                "  zstd -dc {directory}/objects/*/*/0/*.log.zst | head -c 300"
+            ));
             say(style.quiet("      objects are plain zstd files of Kafka's own log format"));
         } else {
             say("  esker dev");
-            say(style.quiet("      a broker on 127.0.0.1:9092 for any Kafka client; data in ./esker-data"));
+            say(style.quiet(
+                "      a broker on 127.0.0.1:9092 for any Kafka client; data in ./esker-data",
+            ));
             say("  esker demo --keep");
             say(style.quiet("      the same, and the files stay to be looked at (these are gone)"));
         }
@@ -247,7 +280,11 @@ impl Summary<'_> {
 
 fn rate(count: u64, took: Duration) -> u64 {
     let seconds = took.as_secs_f64();
-    if seconds > 0.0 { (count as f64 / seconds) as u64 } else { count }
+    if seconds > 0.0 {
+        (count as f64 / seconds) as u64
+    } else {
+        count
+    }
 }
 
 fn seconds(took: Duration) -> String {
@@ -277,7 +314,12 @@ mod tests {
 
     #[test]
     fn numbers_have_commas() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(count(number), text);
         }
     }

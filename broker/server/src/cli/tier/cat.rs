@@ -45,7 +45,8 @@ struct Wanted {
 
 pub(super) async fn run(options: &Cat) -> Outcome {
     if !options.records && io::stdout().is_terminal() {
-        let line = "cat: the bytes of .log files would upset a terminal; redirect them, or use --records";
+        let line =
+            "cat: the bytes of .log files would upset a terminal; redirect them, or use --records";
         return Err(Failure::Usage(line.to_owned()));
     }
     let bucket = options.store.open()?;
@@ -54,7 +55,10 @@ pub(super) async fn run(options: &Cat) -> Outcome {
         None => partition(&bucket, options).await?,
     };
     for object in wanted {
-        let (index, _) = bucket.index(&object.path, object.bytes).await.map_err(failed)?;
+        let (index, _) = bucket
+            .index(&object.path, object.bytes)
+            .await
+            .map_err(failed)?;
         let mut outcome = Ok(());
         let read = bucket.cat(&object.path, &index, |frame| {
             if outcome.is_ok() {
@@ -114,10 +118,15 @@ async fn partition(bucket: &Bucket, options: &Cat) -> Result<Vec<Wanted>, Failur
     let Some(name) = contents.and_then(|contents| contents.newest_head()) else {
         return Err(Failure::Failed("the partition has no manifest".to_owned()));
     };
-    let head = bucket.head(place, &name.to_string()).await.map_err(failed)?;
+    let head = bucket
+        .head(place, &name.to_string())
+        .await
+        .map_err(failed)?;
     let entries = bucket.entries(place, &head).await.map_err(failed)?;
     let from = options.from.max(head.log_start.0);
-    let taken = entries.iter().filter(|entry| entry.end.0 > from && entry.base.0 < options.to);
+    let taken = entries
+        .iter()
+        .filter(|entry| entry.end.0 > from && entry.base.0 < options.to);
     let wanted = taken.map(|entry| Wanted {
         path: layout::object(&partition_of(place), &entry.name()),
         bytes: entry.object_bytes,
@@ -131,7 +140,9 @@ fn only(listing: &Listing) -> Result<&Place, Failure> {
     match (places.next(), places.next()) {
         (Some(place), None) => Ok(place),
         (None, _) => Err(Failure::Failed("no such partition in the store".to_owned())),
-        _ => Err(Failure::Failed("several clusters have that partition; name an object".to_owned())),
+        _ => Err(Failure::Failed(
+            "several clusters have that partition; name an object".to_owned(),
+        )),
     }
 }
 

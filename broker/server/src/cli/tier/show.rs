@@ -79,7 +79,16 @@ pub(super) async fn ls(options: &Ls) -> Outcome {
         let columns: &[&str] = if options.objects {
             &["BASE", "END", "EPOCH", "BYTES", "PATH"]
         } else {
-            &["TOPIC ID", "PARTITION", "OBJECTS", "BYTES", "BASE", "END", "MANIFEST", "CLUSTER"]
+            &[
+                "TOPIC ID",
+                "PARTITION",
+                "OBJECTS",
+                "BYTES",
+                "BASE",
+                "END",
+                "MANIFEST",
+                "CLUSTER",
+            ]
         };
         say(table::render(columns, &rows));
         for (path, bytes) in &listing.unknown {
@@ -103,8 +112,9 @@ fn object_rows(place: &Place, contents: &Contents) -> Vec<Vec<String>> {
 }
 
 fn partition_row(place: &Place, contents: &Contents) -> Vec<String> {
-    let (base, end) = span(contents)
-        .map_or_else(Default::default, |(base, end)| (base.to_string(), end.to_string()));
+    let (base, end) = span(contents).map_or_else(Default::default, |(base, end)| {
+        (base.to_string(), end.to_string())
+    });
     vec![
         place.topic_id.to_string(),
         place.partition.to_string(),
@@ -112,7 +122,9 @@ fn partition_row(place: &Place, contents: &Contents) -> Vec<String> {
         table::size(contents.object_bytes()),
         base,
         end,
-        contents.newest_head().map_or("none".to_owned(), |head| format!("v{}", head.version)),
+        contents
+            .newest_head()
+            .map_or("none".to_owned(), |head| format!("v{}", head.version)),
         place.cluster_id.clone(),
     ]
 }
@@ -169,30 +181,37 @@ pub(super) async fn stat(options: &Stat) -> Outcome {
                         totals.objects.to_string(),
                         table::size(totals.stored_bytes),
                         table::size(totals.log_bytes),
-                        totals.ratio().map_or("-".to_owned(), |ratio| format!("{ratio:.1} to 1")),
+                        totals
+                            .ratio()
+                            .map_or("-".to_owned(), |ratio| format!("{ratio:.1} to 1")),
                         totals.offsets.to_string(),
                     ]
                 })
                 .collect();
-            let columns =
-                ["TOPIC ID", "PARTITIONS", "OBJECTS", "STORED", "LOG", "COMPRESSION", "OFFSETS"];
+            let columns = [
+                "TOPIC ID",
+                "PARTITIONS",
+                "OBJECTS",
+                "STORED",
+                "LOG",
+                "COMPRESSION",
+                "OFFSETS",
+            ];
             say(table::render(&columns, &rows));
         }
     }
     Ok(())
 }
 
-async fn add(
-    bucket: &Bucket,
-    place: &Place,
-    contents: &Contents,
-    totals: &mut Totals,
-) -> Outcome {
+async fn add(bucket: &Bucket, place: &Place, contents: &Contents, totals: &mut Totals) -> Outcome {
     totals.partitions += 1;
     totals.objects += contents.objects.len() as u64;
     totals.stored_bytes += contents.object_bytes();
     if let Some(name) = contents.newest_head() {
-        let head = bucket.head(place, &name.to_string()).await.map_err(failed)?;
+        let head = bucket
+            .head(place, &name.to_string())
+            .await
+            .map_err(failed)?;
         totals.named_bytes += head.object_bytes(head.log_start);
         totals.log_bytes += head.segment_bytes(head.log_start);
         totals.offsets += (head.tier_end - head.log_start).max(0);

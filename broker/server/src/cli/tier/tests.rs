@@ -6,7 +6,11 @@ use super::*;
 const ID: TopicId = TopicId([7; 16]);
 
 fn place(partition: i32) -> Place {
-    Place { cluster_id: "cluster".to_owned(), topic_id: ID, partition }
+    Place {
+        cluster_id: "cluster".to_owned(),
+        topic_id: ID,
+        partition,
+    }
 }
 
 #[test]
@@ -18,12 +22,21 @@ fn topic_ids_are_read_in_both_of_their_forms() {
 
 #[test]
 fn a_filter_takes_what_it_names() {
-    let all = Filter { topic_id: None, partition: None };
+    let all = Filter {
+        topic_id: None,
+        partition: None,
+    };
     assert!(all.takes(&place(0)));
-    let one = Filter { topic_id: Some(ID), partition: Some(1) };
+    let one = Filter {
+        topic_id: Some(ID),
+        partition: Some(1),
+    };
     assert!(one.takes(&place(1)));
     assert!(!one.takes(&place(2)));
-    let other = Filter { topic_id: Some(TopicId([8; 16])), partition: None };
+    let other = Filter {
+        topic_id: Some(TopicId([8; 16])),
+        partition: None,
+    };
     assert!(!other.takes(&place(1)));
 }
 
@@ -45,7 +58,10 @@ fn a_span_goes_from_the_first_object_to_the_last() {
 #[tokio::test]
 async fn looking_neither_makes_the_folder_nor_touches_what_is_in_it() {
     let folder = tempfile::tempdir().unwrap();
-    let store = |path: String| Store { url: format!("file://{path}"), overrides: Vec::new() };
+    let store = |path: String| Store {
+        url: format!("file://{path}"),
+        overrides: Vec::new(),
+    };
     let missing = folder.path().join("missing");
     assert!(store(missing.display().to_string()).open().is_err());
     assert!(!missing.exists());
@@ -54,7 +70,10 @@ async fn looking_neither_makes_the_folder_nor_touches_what_is_in_it() {
     let staging = folder.path().join("object#1");
     std::os::unix::fs::symlink("nowhere", &staging).unwrap();
     let bucket = store(folder.path().display().to_string()).open().unwrap();
-    let all = Filter { topic_id: None, partition: None };
+    let all = Filter {
+        topic_id: None,
+        partition: None,
+    };
     assert!(all.list(&bucket).await.unwrap().partitions.is_empty());
     assert!(staging.symlink_metadata().is_ok());
 }

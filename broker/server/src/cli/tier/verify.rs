@@ -34,7 +34,11 @@ struct Found {
 pub(super) async fn run(options: &Verify) -> Outcome {
     let bucket = options.store.open()?;
     let listing = options.filter.list(&bucket).await?;
-    let total = listing.partitions.values().map(|contents| contents.object_bytes()).sum();
+    let total = listing
+        .partitions
+        .values()
+        .map(|contents| contents.object_bytes())
+        .sum();
     let bar = bar(total);
     let mut found = Found::default();
     for (place, contents) in &listing.partitions {
@@ -52,19 +56,20 @@ pub(super) async fn run(options: &Verify) -> Outcome {
         found.problems.extend(report.problems);
     }
     bar.finish_and_clear();
-    found.report(options.output)
+    found.show(options.output);
+    found.outcome()
 }
 
 /// A bar on stderr, which shows nothing where nobody watches.
 fn bar(bytes: u64) -> ProgressBar {
     let template = "{bar:30} {bytes:>10} of {total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
-    let style = ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(bytes).with_style(style)
 }
 
 impl Found {
-    fn report(&self, output: Output) -> Outcome {
+    fn show(&self, output: Output) {
         match output {
             Output::Table => {
                 self.problems.iter().for_each(say);
@@ -92,6 +97,9 @@ impl Found {
                 "problems": self.problems,
             })),
         }
+    }
+
+    fn outcome(&self) -> Outcome {
         match self.problems.len() {
             0 => Ok(()),
             1 => Err(Failure::Failed("1 problem found".to_owned())),
@@ -106,9 +114,15 @@ mod tests {
 
     #[test]
     fn a_problem_makes_the_command_fail() {
-        let clean = Found { partitions: 1, ..Found::default() };
-        assert!(clean.report(Output::Json).is_ok());
-        let bad = Found { problems: vec!["a: it is damaged".to_owned()], ..Found::default() };
-        assert!(matches!(bad.report(Output::Json), Err(Failure::Failed(_))));
+        let clean = Found {
+            partitions: 1,
+            ..Found::default()
+        };
+        assert!(clean.outcome().is_ok());
+        let bad = Found {
+            problems: vec!["a: it is damaged".to_owned()],
+            ..Found::default()
+        };
+        assert!(matches!(bad.outcome(), Err(Failure::Failed(_))));
     }
 }
