@@ -356,7 +356,7 @@ impl Scenario {
             self.summary.read_cold += workload::verify(&world, place, &world.random).await;
         }
         self.check_local().await;
-        self.summary.objects = world.authority.check_objects(|_| 0).await;
+        self.summary.objects = world.authority.check_objects(places).await;
     }
 
     /// What the broker holds locally, against the pointers: nothing that readers need is missing.
