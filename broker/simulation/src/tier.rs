@@ -6,7 +6,7 @@
 //! - a manifest's version grows by one, its checksum is the pointer's, its entries touch and cover
 //!   log start to tier end, and the object of each is there, whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -269,8 +269,9 @@ impl Authority {
         decode::<TierValue>(&key, &value).ok()
     }
 
-    /// What is left of topics that are deleted: keys, and objects in the bucket.
-    pub(crate) async fn leftovers(&self) -> Vec<String> {
+    /// What is left of topics that are deleted: keys, and objects in the bucket but for those whose
+    /// PUTs came late.
+    pub(crate) async fn leftovers(&self, late: &BTreeSet<String>) -> Vec<String> {
         let values = self.all().await;
         let mut live = Vec::new();
         let mut left = Vec::new();
@@ -294,7 +295,8 @@ impl Authority {
         for meta in listed.unwrap_or_default() {
             match layout::parse(&meta.location) {
                 Some(Named::Object { place, .. } | Named::Manifest { place, .. })
-                    if !live.contains(&place.topic_id) =>
+                    if !live.contains(&place.topic_id)
+                        && !late.contains(meta.location.as_ref()) =>
                 {
                     left.push(meta.location.to_string());
                 }
@@ -302,6 +304,12 @@ impl Authority {
             }
         }
         left
+    }
+
+    /// The names of all objects.
+    pub(crate) async fn names(&self) -> BTreeSet<String> {
+        let listed: Result<Vec<_>, _> = self.objects.list(None).try_collect().await;
+        listed.unwrap_or_default().into_iter().map(|meta| meta.location.to_string()).collect()
     }
 
     /// Notes all objects and their lengths.
