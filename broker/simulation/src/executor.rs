@@ -133,6 +133,11 @@ impl Executor {
         self.0.state().dooms.insert(group, doom);
     }
 
+    /// Takes a doom back.
+    pub(crate) fn spare(&self, group: Group) {
+        self.0.state().dooms.remove(&group);
+    }
+
     /// How often tasks were polled so far: equal in equal runs.
     pub(crate) fn polls(&self) -> u64 {
         self.0.state().polls

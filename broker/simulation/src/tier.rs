@@ -6,7 +6,7 @@
 //! - a manifest's version grows by one, its checksum is the pointer's, its entries touch and cover
 //!   log start to tier end, and the object of each is there, whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -44,7 +44,7 @@ struct Mirror {
 impl Authority {
     /// Checks every change until the simulation ends.
     pub(crate) async fn observe(self) {
-        let watch = self.metadata.watch(OBSERVED_PREFIX, Revision::FIRST).await;
+        let watch = self.metadata.watch(OBSERVED_PREFIX, Revision::FIRST.next()).await;
         let Ok(mut watch) = watch else {
             self.trace.violation("the simulation cannot watch its own store");
             return;
@@ -191,9 +191,9 @@ impl Authority {
         found.bytes().await.map_err(|error| error.to_string())
     }
 
-    /// Decodes every object that a live partition's tier names, and compares what it holds with
+    /// Decodes every object that the tiers of these topics name, and compares what it holds with
     /// what clients were told. Returns how many objects there were.
-    pub(crate) async fn check_objects(&self, life_of: impl Fn(&str) -> u32) -> u64 {
+    pub(crate) async fn check_objects(&self, places: &[Place]) -> u64 {
         let values = self.all().await;
         let mut names = BTreeMap::new();
         for (key, value) in &values {
@@ -207,7 +207,10 @@ impl Authority {
         for (key, value) in &values {
             let Some(Key::Tier(topic, partition)) = self.keys.parse(key) else { continue };
             let Some(name) = names.get(&topic) else { continue };
-            let place = Place { topic: name.clone(), partition, life: life_of(name) };
+            let place = Place { topic: name.clone(), partition, life: 0 };
+            if !places.contains(&place) {
+                continue;
+            }
             match self.check_tier(topic, partition, key, value, &place).await {
                 Ok(objects) => count += objects,
                 Err(problem) => self.trace.violation(format_args!("the tier of {place}: {problem}")),
@@ -266,8 +269,9 @@ impl Authority {
         decode::<TierValue>(&key, &value).ok()
     }
 
-    /// What is left of topics that are deleted: keys, and objects in the bucket.
-    pub(crate) async fn leftovers(&self) -> Vec<String> {
+    /// What is left of topics that are deleted: keys, and objects in the bucket but for those whose
+    /// PUTs came late.
+    pub(crate) async fn leftovers(&self, late: &BTreeSet<String>) -> Vec<String> {
         let values = self.all().await;
         let mut live = Vec::new();
         let mut left = Vec::new();
@@ -291,7 +295,8 @@ impl Authority {
         for meta in listed.unwrap_or_default() {
             match layout::parse(&meta.location) {
                 Some(Named::Object { place, .. } | Named::Manifest { place, .. })
-                    if !live.contains(&place.topic_id) =>
+                    if !live.contains(&place.topic_id)
+                        && !late.contains(meta.location.as_ref()) =>
                 {
                     left.push(meta.location.to_string());
                 }
@@ -299,6 +304,12 @@ impl Authority {
             }
         }
         left
+    }
+
+    /// The names of all objects.
+    pub(crate) async fn names(&self) -> BTreeSet<String> {
+        let listed: Result<Vec<_>, _> = self.objects.list(None).try_collect().await;
+        listed.unwrap_or_default().into_iter().map(|meta| meta.location.to_string()).collect()
     }
 
     /// Notes all objects and their lengths.

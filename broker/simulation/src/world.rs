@@ -15,7 +15,7 @@ use esker_storage::{Disk, MemoryDisk};
 use esker_tier::fault::FaultStore;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::disk::{Planted, plant};
@@ -73,7 +73,7 @@ pub(crate) enum End {
 struct Running {
     group: Group,
     stop: Option<oneshot::Sender<()>>,
-    ended: oneshot::Receiver<End>,
+    ended: watch::Receiver<Option<End>>,
     shared: Weak<Shared>,
 }
 
@@ -194,7 +194,7 @@ impl World {
         let environment = self.environment(group, disk);
         let (started, starting) = oneshot::channel();
         let (stop, mut stopping) = oneshot::channel();
-        let (ends, ended) = oneshot::channel();
+        let (ends, ended) = watch::channel(None);
         if let Some(mut polls) = doomed_after {
             let doom = move || {
                 polls = polls.saturating_sub(1);
@@ -228,7 +228,7 @@ impl World {
                         End::Stopped
                     }
                 };
-                let _ = ends.send(end);
+                ends.send_replace(Some(end));
             }),
         );
         let outcome = match timeout(START_MAX, starting).await {
@@ -242,6 +242,7 @@ impl World {
         };
         match outcome {
             Ok(shared) => {
+                self.executor.spare(group);
                 self.trace.note(format_args!("process {} serves", group.0));
                 self.state().running = Some(Running { group, stop: Some(stop), ended, shared });
                 Ok(())
@@ -256,13 +257,13 @@ impl World {
 
     /// Waits until the process has ended by itself, or was killed by its doom.
     pub(crate) async fn ended(&self) -> End {
-        let ended = {
-            let mut state = self.state();
-            let Some(running) = state.running.as_mut() else { return End::Killed };
-            let (_, never) = oneshot::channel();
-            std::mem::replace(&mut running.ended, never)
-        };
-        ended.await.unwrap_or(End::Killed)
+        let ended = self.state().running.as_ref().map(|running| running.ended.clone());
+        let Some(mut ended) = ended else { return End::Killed };
+        match ended.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or(End::Killed),
+            // Dropped unsent, with all that the process was.
+            Err(_) => End::Killed,
+        }
     }
 
     /// Kills the process at once.
