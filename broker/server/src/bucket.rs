@@ -5,12 +5,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use esker_metadata::values::ClusterValue;
 use esker_tier::layout;
+use esker_tier::remote::{GET_DEADLINE, PUT_DEADLINE};
 use esker_tier::store::{self, ProbeError};
 use esker_tier::upload::Verification;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use crate::environment::Environment;
 use crate::membership::MembershipError;
@@ -47,6 +50,9 @@ pub enum BucketError {
     /// The store cannot be reached.
     #[error("object store: {0}")]
     Store(#[from] object_store::Error),
+    /// The store takes a request and does not answer it.
+    #[error("object store: no answer in time")]
+    Silent,
     /// The cluster key cannot be changed.
     #[error(transparent)]
     Membership(#[from] MembershipError),
@@ -82,13 +88,15 @@ pub async fn open<F: Future<Output = Result<(), MembershipError>>>(
         incarnation: cluster.incarnation,
         unknown: serde_json::Map::new(),
     };
-    match objects.get(&path).await {
-        Ok(found) => check(&path, &found.bytes().await?, &expected)?,
-        Err(object_store::Error::NotFound { .. }) if cluster.bucket_used => {
+    match get(objects, &path).await {
+        Ok(found) => check(&path, &found, &expected)?,
+        Err(BucketError::Store(object_store::Error::NotFound { .. })) if cluster.bucket_used => {
             return Err(BucketError::MarkerMissing(path.to_string()));
         }
-        Err(object_store::Error::NotFound { .. }) => put(objects, &path, &expected).await?,
-        Err(error) => return Err(error.into()),
+        Err(BucketError::Store(object_store::Error::NotFound { .. })) => {
+            put(objects, &path, &expected).await?;
+        }
+        Err(error) => return Err(error),
     }
     let random = environment.randomness.bytes16();
     let verification = store::probe(objects, &cluster.cluster_id, random).await?;
@@ -96,6 +104,15 @@ pub async fn open<F: Future<Output = Result<(), MembershipError>>>(
         mark_used().await?;
     }
     Ok(verification)
+}
+
+/// A small object, whole.
+async fn get(
+    objects: &Arc<dyn ObjectStore>,
+    path: &object_store::path::Path,
+) -> Result<Bytes, BucketError> {
+    let getting = async { objects.get(path).await?.bytes().await };
+    Ok(timeout(GET_DEADLINE, getting).await.map_err(|_| BucketError::Silent)??)
 }
 
 async fn put(
@@ -106,11 +123,12 @@ async fn put(
     let text = serde_json::to_vec(marker)
         .map_err(|_| BucketError::BadMarker(path.to_string()))?;
     let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-    match objects.put_opts(path, PutPayload::from(text), options).await {
+    let putting = objects.put_opts(path, PutPayload::from(text), options);
+    match timeout(PUT_DEADLINE, putting).await.map_err(|_| BucketError::Silent)? {
         Ok(_) => Ok(()),
         // Somebody made it meanwhile, or this very request was sent twice: its content decides.
         Err(object_store::Error::AlreadyExists { .. }) => {
-            check(path, &objects.get(path).await?.bytes().await?, marker)
+            check(path, &get(objects, path).await?, marker)
         }
         Err(error) => Err(error.into()),
     }
