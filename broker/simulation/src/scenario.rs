@@ -367,6 +367,10 @@ impl Scenario {
         let world = Arc::clone(&self.world);
         for place in places {
             self.summary.read_cold += workload::verify(&world, place, &world.random).await;
+            // The first thing that is wrong is the one to look at.
+            if world.trace.has_violations() {
+                return;
+            }
         }
         self.check_local().await;
         self.summary.objects = world.authority.check_objects(places).await;

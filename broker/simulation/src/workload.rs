@@ -21,7 +21,7 @@ use crate::world::World;
 const VALUE_BYTES_MAX: u64 = 900;
 
 /// How long a client tries to read what must be readable.
-const READ_TIME_MAX: Duration = Duration::from_secs(240);
+const READ_TIME_MAX: Duration = Duration::from_secs(100);
 
 /// Tells clients to end.
 #[derive(Clone, Default)]
