@@ -16,9 +16,10 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, PutOptions, PutPayload};
+use tokio::time::timeout;
 
 use crate::layout::Uuid;
-use crate::remote::{Remote, RequestError, one_line};
+use crate::remote::{PUT_DEADLINE, Remote, RequestError, one_line};
 use crate::upload::Verification;
 
 /// How to reach a store; only `s3:` needs any of it.
@@ -234,6 +235,13 @@ pub async fn probe(
 /// Length of the probe's object.
 const PROBE_BYTES: u32 = 4096;
 
+/// Whether the store itself said that the bytes are not those of the checksum: a bad request. A
+/// connection that failed, or no answer, says nothing about what the store checks.
+fn is_refusal(error: &object_store::Error) -> bool {
+    // The client gives the status in words only; other words mean doubt, and doubt means read-back.
+    one_line(error).contains("status code: 400")
+}
+
 /// Sends an object whose bytes are damaged after its checksum was taken. Only a store that refuses it
 /// may spare uploads the read-back; any doubt means read-back.
 async fn prove_checksums(
@@ -245,15 +253,16 @@ async fn prove_checksums(
     let path = folder.clone().join(format!("{}-spoiled", Uuid(random)));
     let mut options = PutOptions::default();
     options.extensions.insert(Spoil);
-    let put = remote
-        .store
-        .put_opts(&path, PutPayload::from(body), options)
-        .await;
+    let putting = remote.store.put_opts(&path, PutPayload::from(body), options);
+    let refused = match timeout(PUT_DEADLINE, putting).await {
+        Ok(Err(error)) => is_refusal(&error),
+        Ok(Ok(_)) | Err(_) => false,
+    };
     let absent = matches!(
         remote.whole(&path).await,
         Err(RequestError::NotFound { .. })
     );
-    if put.is_err() && absent {
+    if refused && absent {
         return Verification::StoreChecksum;
     }
     if let Err(error) = remote.delete(&path).await {

@@ -135,3 +135,17 @@ async fn a_store_that_cannot_do_one_thing_is_told_which() {
         );
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_fails_proves_nothing_about_checksums() {
+    for fault in [Fault::Fail, Fault::Hang, Fault::Zombie] {
+        let faulty = FaultStore::new(Arc::new(InMemory::new()));
+        faulty.add(Rule::next(Operation::Put, fault).at("-spoiled"));
+        let store: Arc<dyn ObjectStore> = Arc::new(faulty);
+        assert_eq!(
+            probe(&store, CLUSTER, [1; 16]).await,
+            Ok(Verification::ReadBack),
+            "{fault:?}"
+        );
+    }
+}
