@@ -42,7 +42,9 @@ async fn pass(shared: &Arc<Shared>) -> bool {
     if !is_controller(shared, &image) {
         return true;
     }
-    let settings = decide::PlanSettings { min_isr_default: min_isr_default(shared) };
+    let settings = decide::PlanSettings {
+        min_isr_default: min_isr_default(shared),
+    };
     let plan = decide::plan(&image, settings);
     for transaction in plan {
         match commit(shared.environment.metadata.as_ref(), transaction).await {
@@ -85,7 +87,9 @@ async fn clean_all(shared: &Arc<Shared>) -> bool {
     }
     let mut is_settled = true;
     for (id, deleted) in image.deleted() {
-        let Some(transaction) = decide::forget_topic(&image, id) else { continue };
+        let Some(transaction) = decide::forget_topic(&image, id) else {
+            continue;
+        };
         if !is_gone(shared, id, &deleted.value.topic).await {
             is_settled = false;
             continue;
@@ -111,14 +115,20 @@ fn min_isr_default(shared: &Shared) -> i32 {
 
 /// Removes what is left of a deleted topic: directories, then objects. Returns whether all is gone.
 async fn is_gone(shared: &Arc<Shared>, id: TopicId, name: &str) -> bool {
-    let still_hosted = shared.partitions.all().iter().any(|partition| partition.topic_id == id);
+    let still_hosted = shared
+        .partitions
+        .all()
+        .iter()
+        .any(|partition| partition.topic_id == id);
     if still_hosted {
         return false;
     }
     for (directory, _) in &shared.directories {
         let removing = Arc::clone(directory);
-        let removed =
-            shared.environment.run(Work::Blocking, move || removing.remove_deleted()).await;
+        let removed = shared
+            .environment
+            .run(Work::Blocking, move || removing.remove_deleted())
+            .await;
         if let Err(error) = removed {
             warn!(topic = name, %error, "a deleted log's files are still there");
             return false;
@@ -127,7 +137,11 @@ async fn is_gone(shared: &Arc<Shared>, id: TopicId, name: &str) -> bool {
     match shared.tiering.delete_topic(id).await {
         Ok(0) => true,
         Ok(count) => {
-            info!(topic = name, objects = count, "objects of a deleted topic removed");
+            info!(
+                topic = name,
+                objects = count,
+                "objects of a deleted topic removed"
+            );
             shared.metrics.deleted_objects(count);
             true
         }
