@@ -9,7 +9,7 @@ use esker_metadata::{Keys, MetadataStore};
 use esker_protocol::TopicId;
 use esker_storage::{CommitMode, DirectoryConfig, Identity, LogDirectory, OpenError};
 use esker_tier::upload::Verification;
-use tracing::{error, info};
+use tracing::info;
 
 use crate::bucket;
 use crate::config::{Config, Durability};
@@ -196,13 +196,7 @@ async fn open_directories(
                 LogDirectory::open(disk, settings, &identity, &mut || randomness.bytes16())
             })
             .await;
-        match opened {
-            Ok(directory) => directories.push(directory),
-            Err(refusal) => {
-                error!(directory = %path.display(), error = %refusal, "log directory refused");
-                return Err(refusal.into());
-            }
-        }
+        directories.push(opened?);
     }
     Ok(directories)
 }

@@ -51,10 +51,6 @@ impl RuntimeSpawner {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the environment's spawner"
-)]
 impl Spawner for RuntimeSpawner {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.0.spawn(task);

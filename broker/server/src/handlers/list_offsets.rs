@@ -136,7 +136,6 @@ fn partition_response(
         } else {
             -1
         },
-        ..ListOffsetsPartitionResponse::default()
     }
 }
 
