@@ -138,7 +138,7 @@ def measure(make, folder, sizes):
 def table(results, sizes, rounds):
     """Medians and ranges per peer, with the ratio to Kafka where Kafka ran."""
     lines = [f"{rounds} rounds, {sizes['large']} MiB of 1 KiB and {sizes['small']} MiB of 100 B records, {PARTITIONS} partitions"]
-    lines.append(f"{'':28}" + "".join(f"{peer:>30}" for peer in results))
+    lines.append(f"{'':28}" + "".join(f"{peer:>36}" for peer in results))
     for name in next(iter(results.values()))[0]:
         cells = []
         base = median(results[KAFKA], name) if KAFKA in results else None
@@ -146,7 +146,7 @@ def table(results, sizes, rounds):
             values = [row[name] for row in rows]
             ratio = f" x{median(rows, name) / base:.3f}" if base and peer != KAFKA else ""
             cells.append(f"{median(rows, name):.3g} ({min(values):.3g}-{max(values):.3g}){ratio}")
-        lines.append(f"{name:28}" + "".join(f"{cell:>30}" for cell in cells))
+        lines.append(f"{name:28}" + "".join(f"{cell:>36}" for cell in cells))
     return "\n".join(lines)
 
 

@@ -10,6 +10,9 @@ from harness.crash import kill_again_and_again
 from harness.history import COMPLAINTS_MAX, check
 
 KILLS = 200 if tools.full() else 20
+# A planted bug is looked for in short runs, each with another seed, until one shows it.
+KILLS_PER_ATTEMPT = 3
+ATTEMPTS = 7
 SEED = int(os.environ.get("SEED", "1"))
 PLANTED = ("ack-before-write", "cut-batch", "keep-truncated-tail")
 
@@ -30,6 +33,11 @@ def test_twenty_kills_lose_and_repeat_nothing(esker):
 
 @pytest.mark.parametrize("bug", PLANTED)
 def test_the_checker_finds_a_planted_bug(esker, bug):
-    broker = esker(binary=planted_binary(), options={"planted.bug": bug})
-    complaints, _ = complaints_of(broker, KILLS, SEED)
-    assert complaints, f"seed {SEED}: {bug} was not noticed"
+    for attempt in range(ATTEMPTS):
+        broker = esker(f"attempt-{attempt}", binary=planted_binary(), options={"planted.bug": bug})
+        complaints, _ = complaints_of(broker, KILLS_PER_ATTEMPT, SEED + attempt)
+        broker.kill()
+        # What the producer noticed does not count: the content must show it.
+        if any(not complaint.startswith("producer error") for complaint in complaints):
+            return
+    pytest.fail(f"seed {SEED}: {bug} was not noticed in {ATTEMPTS} attempts: {complaints}")

@@ -18,7 +18,9 @@ LOCAL_BYTES = 2 * SEGMENT_BYTES
 ACKS_BETWEEN_KILLS = (200, 2500)
 IN_FLIGHT_MAX = 2000
 PROGRESS_SECONDS_MAX = 30
-READ_SECONDS_MAX = 20
+READ_SECONDS_MAX = 15
+# How long to wait for what is left of a run that has already failed.
+GIVE_UP_SECONDS = 1
 
 
 class Load:
@@ -49,6 +51,14 @@ class Load:
             queue_buffering_max_messages=IN_FLIGHT_MAX,
             error_cb=self.failed,
         )
+        try:
+            self.produce_until_stopped(producer)
+        except confluent_kafka.KafkaException as error:
+            # Fatal: the broker contradicts what it acknowledged.
+            self.history.errors.append(str(error))
+        self.left = producer.flush(GIVE_UP_SECONDS if self.history.errors else PROGRESS_SECONDS_MAX)
+
+    def produce_until_stopped(self, producer):
         sequences = [0] * PARTITIONS
         while not self.stopped.is_set():
             partition = self.random.randrange(PARTITIONS)
@@ -58,13 +68,9 @@ class Load:
             except BufferError:
                 producer.poll(0.05)
                 continue
-            except confluent_kafka.KafkaException as error:
-                self.history.errors.append(str(error))
-                break
             self.history.send(partition, sequences[partition], content)
             sequences[partition] += 1
             producer.poll(0)
-        self.left = producer.flush(PROGRESS_SECONDS_MAX)
 
     def delivered(self, error, message):
         if error:
@@ -142,24 +148,29 @@ def read_all(bootstrap, topic):
     complaints = []
     read = []
     for partition in range(PARTITIONS):
-        consumer = Confluent().consumer(bootstrap, auto_offset_reset="earliest")
-        where = confluent_kafka.TopicPartition(topic, partition, 0)
-        low, high = consumer.get_watermark_offsets(where, timeout=READ_SECONDS_MAX)
-        if low != 0:
-            complaints.append(f"partition {partition} starts at {low}")
-        consumer.assign([where])
         records = []
-        while not records or records[-1][0] < high - 1:
-            messages = consumer.consume(1000, READ_SECONDS_MAX) if high else []
-            errors = [str(message.error()) for message in messages if message.error()]
-            if errors or not messages:
-                if high:
-                    complaints.append(f"partition {partition} ends at {high}, reading stopped after {len(records)}: {errors[:1]}")
-                break
-            records += [(message.offset(), message.value()) for message in messages]
+        consumer = Confluent().consumer(bootstrap, auto_offset_reset="earliest")
+        try:
+            read_partition(consumer, confluent_kafka.TopicPartition(topic, partition, 0), records)
+        except (confluent_kafka.KafkaException, AssertionError) as error:
+            complaints.append(f"unreadable: partition {partition} after {len(records)} records: {error}")
         consumer.close()
         read.append(records)
     return read, complaints
+
+
+def read_partition(consumer, where, records):
+    """Appends every (offset, value) below the high watermark to `records`."""
+    low, high = consumer.get_watermark_offsets(where, timeout=READ_SECONDS_MAX)
+    assert low == 0, f"it starts at {low}"
+    consumer.assign([where])
+    while high and (not records or records[-1][0] < high - 1):
+        messages = consumer.consume(1000, READ_SECONDS_MAX)
+        assert messages, f"it ends at {high} and reading stopped"
+        for message in messages:
+            if message.error():
+                raise confluent_kafka.KafkaException(message.error())
+            records.append((message.offset(), message.value()))
 
 
 def kill_again_and_again(broker, kills, seed):
@@ -178,7 +189,7 @@ def kill_again_and_again(broker, kills, seed):
         else:
             load.await_acks(ACKS_BETWEEN_KILLS[0])
         load.finish()
-    if load.left:
+    if load.left and not load.history.errors:
         load.history.errors.append(f"{load.left} records neither acknowledged nor refused")
     read, complaints = read_all(broker.bootstrap, topic)
     return load.history, watcher.seen, read, complaints

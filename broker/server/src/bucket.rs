@@ -11,6 +11,7 @@ use esker_tier::store::{self, ProbeError};
 use esker_tier::upload::Verification;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::environment::Environment;
 use crate::membership::MembershipError;
@@ -29,7 +30,9 @@ pub enum BucketError {
     )]
     MarkerMissing(String),
     /// The marker is that of another cluster, or of another incarnation of it.
-    #[error("the object store's {path} says {found}, not {expected}: it belongs to another cluster")]
+    #[error(
+        "the object store's {path} says {found}, not {expected}: it belongs to another cluster"
+    )]
     OtherCluster {
         /// The marker.
         path: String,
@@ -88,10 +91,22 @@ pub async fn open<F: Future<Output = Result<(), MembershipError>>>(
             return Err(BucketError::MarkerMissing(path.to_string()));
         }
         Err(object_store::Error::NotFound { .. }) => put(objects, &path, &expected).await?,
+        // Only the tier waits for a store that is away; hot data is served all the same.
+        Err(error) if cluster.bucket_used => {
+            warn!(%error, "the object store cannot be reached; starting without it for now");
+            return Ok(Verification::ReadBack);
+        }
         Err(error) => return Err(error.into()),
     }
     let random = environment.randomness.bytes16();
-    let verification = store::probe(objects, &cluster.cluster_id, random).await?;
+    let verification = match store::probe(objects, &cluster.cluster_id, random).await {
+        Ok(verification) => verification,
+        Err(error @ ProbeError::Request { .. }) if cluster.bucket_used => {
+            warn!(%error, "the object store was not probed; uploads are read back");
+            Verification::ReadBack
+        }
+        Err(error) => return Err(error.into()),
+    };
     if !cluster.bucket_used {
         mark_used().await?;
     }
@@ -103,10 +118,15 @@ async fn put(
     path: &object_store::path::Path,
     marker: &Marker,
 ) -> Result<(), BucketError> {
-    let text = serde_json::to_vec(marker)
-        .map_err(|_| BucketError::BadMarker(path.to_string()))?;
-    let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-    match objects.put_opts(path, PutPayload::from(text), options).await {
+    let text = serde_json::to_vec(marker).map_err(|_| BucketError::BadMarker(path.to_string()))?;
+    let options = PutOptions {
+        mode: PutMode::Create,
+        ..PutOptions::default()
+    };
+    match objects
+        .put_opts(path, PutPayload::from(text), options)
+        .await
+    {
         Ok(_) => Ok(()),
         // Somebody made it meanwhile, or this very request was sent twice: its content decides.
         Err(object_store::Error::AlreadyExists { .. }) => {
@@ -127,7 +147,10 @@ fn check(
         .ok_or_else(|| BucketError::BadMarker(path.to_string()))?;
     if found.cluster_id != expected.cluster_id || found.incarnation != expected.incarnation {
         let name = |marker: &Marker| {
-            format!("cluster {} incarnation {}", marker.cluster_id, marker.incarnation)
+            format!(
+                "cluster {} incarnation {}",
+                marker.cluster_id, marker.incarnation
+            )
         };
         return Err(BucketError::OtherCluster {
             path: path.to_string(),

@@ -19,6 +19,9 @@ use crate::environment::Work;
 /// restart must scan.
 const RELAXED_ROUND_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a round that found no space waits before the next.
+const STARVED_PAUSE: Duration = Duration::from_millis(100);
+
 /// Tells a directory's commit loop that there is something to sync.
 #[derive(Debug, Clone, Default)]
 pub struct Dirty(Arc<Notify>);
@@ -53,7 +56,10 @@ pub async fn run(
         loop {
             let round = {
                 let directory = Arc::clone(&directory);
-                shared.environment.run(Work::Blocking, move || directory.commit_round()).await
+                shared
+                    .environment
+                    .run(Work::Blocking, move || directory.commit_round())
+                    .await
             };
             match round {
                 Ok(round) => {
@@ -62,6 +68,10 @@ pub async fn run(
                         shared.partitions.published(log);
                     }
                     if !round.more {
+                        if directory.needs_commit() {
+                            // Something could not be written for want of space; it is tried again.
+                            retry(&dirty, &stop).await;
+                        }
                         break;
                     }
                 }
@@ -72,5 +82,13 @@ pub async fn run(
                 }
             }
         }
+    }
+}
+
+async fn retry(dirty: &Dirty, stop: &CancellationToken) {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(STARVED_PAUSE) => dirty.mark(),
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_metadata::Image;
 use esker_metadata::controller as decide;
 use esker_protocol::TopicId;
 use tokio_util::sync::CancellationToken;
@@ -38,13 +39,12 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 /// One pass. Returns whether nothing is left to do.
 async fn pass(shared: &Arc<Shared>) -> bool {
     let image = shared.image();
-    let is_controller = image
-        .controller()
-        .is_some_and(|controller| controller.value.broker == shared.config.node_id);
-    if !is_controller {
+    if !is_controller(shared, &image) {
         return true;
     }
-    let settings = decide::PlanSettings { min_isr_default: min_isr_default(shared) };
+    let settings = decide::PlanSettings {
+        min_isr_default: min_isr_default(shared),
+    };
     let plan = decide::plan(&image, settings);
     for transaction in plan {
         match commit(shared.environment.metadata.as_ref(), transaction).await {
@@ -57,9 +57,39 @@ async fn pass(shared: &Arc<Shared>) -> bool {
             }
         }
     }
+    true
+}
+
+/// Cleans up after deleted topics, apart from [`run`]: a store that is away, or a topic of many
+/// objects, must not keep others from being created.
+pub async fn clean(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut images = shared.images();
+    loop {
+        images.mark_unchanged();
+        let is_settled = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            is_settled = clean_all(&shared) => is_settled,
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = images.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(RETRY_PAUSE), if !is_settled => {}
+        }
+    }
+}
+
+async fn clean_all(shared: &Arc<Shared>) -> bool {
+    let image = shared.image();
+    if !is_controller(shared, &image) {
+        return true;
+    }
     let mut is_settled = true;
     for (id, deleted) in image.deleted() {
-        let Some(transaction) = decide::forget_topic(&image, id) else { continue };
+        let Some(transaction) = decide::forget_topic(&image, id) else {
+            continue;
+        };
         if !is_gone(shared, id, &deleted.value.topic).await {
             is_settled = false;
             continue;
@@ -72,6 +102,12 @@ async fn pass(shared: &Arc<Shared>) -> bool {
     is_settled
 }
 
+fn is_controller(shared: &Shared, image: &Image) -> bool {
+    image
+        .controller()
+        .is_some_and(|controller| controller.value.broker == shared.config.node_id)
+}
+
 fn min_isr_default(shared: &Shared) -> i32 {
     let config = TopicConfig::new(&BTreeMap::new(), &shared.config.properties);
     i32::try_from(config.min_insync_replicas).unwrap_or(i32::MAX)
@@ -79,14 +115,20 @@ fn min_isr_default(shared: &Shared) -> i32 {
 
 /// Removes what is left of a deleted topic: directories, then objects. Returns whether all is gone.
 async fn is_gone(shared: &Arc<Shared>, id: TopicId, name: &str) -> bool {
-    let still_hosted = shared.partitions.all().iter().any(|partition| partition.topic_id == id);
+    let still_hosted = shared
+        .partitions
+        .all()
+        .iter()
+        .any(|partition| partition.topic_id == id);
     if still_hosted {
         return false;
     }
     for (directory, _) in &shared.directories {
         let removing = Arc::clone(directory);
-        let removed =
-            shared.environment.run(Work::Blocking, move || removing.remove_deleted()).await;
+        let removed = shared
+            .environment
+            .run(Work::Blocking, move || removing.remove_deleted())
+            .await;
         if let Err(error) = removed {
             warn!(topic = name, %error, "a deleted log's files are still there");
             return false;
@@ -95,7 +137,11 @@ async fn is_gone(shared: &Arc<Shared>, id: TopicId, name: &str) -> bool {
     match shared.tiering.delete_topic(id).await {
         Ok(0) => true,
         Ok(count) => {
-            info!(topic = name, objects = count, "objects of a deleted topic removed");
+            info!(
+                topic = name,
+                objects = count,
+                "objects of a deleted topic removed"
+            );
             shared.metrics.deleted_objects(count);
             true
         }

@@ -42,8 +42,10 @@ impl Metrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok(gauge)
         };
-        let requests =
-            IntCounterVec::new(Opts::new("esker_requests_total", "Requests applied."), &["api"])?;
+        let requests = IntCounterVec::new(
+            Opts::new("esker_requests_total", "Requests applied."),
+            &["api"],
+        )?;
         registry.register(Box::new(requests.clone()))?;
         Ok(Metrics {
             requests,
@@ -102,7 +104,8 @@ impl Metrics {
 
     pub(crate) fn produced(&self, bytes: usize, records: i64) {
         self.produce_bytes.inc_by(bytes as u64);
-        self.produce_records.inc_by(u64::try_from(records).unwrap_or(0));
+        self.produce_records
+            .inc_by(u64::try_from(records).unwrap_or(0));
     }
 
     pub(crate) fn produce_refused(&self) {
@@ -118,8 +121,10 @@ impl Metrics {
     }
 
     pub(crate) fn set_partitions(&self, hosted: usize, offline: usize) {
-        self.partitions.set(i64::try_from(hosted).unwrap_or(i64::MAX));
-        self.partitions_offline.set(i64::try_from(offline).unwrap_or(i64::MAX));
+        self.partitions
+            .set(i64::try_from(hosted).unwrap_or(i64::MAX));
+        self.partitions_offline
+            .set(i64::try_from(offline).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn directory_failed(&self) {

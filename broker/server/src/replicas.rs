@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use esker_metadata::image::Versioned;
 use esker_metadata::values::{DirectoryId, PartitionValue, ProcessId, Value};
 use esker_metadata::{Image, Revision, Transaction};
-use esker_metadata::image::Versioned;
 use esker_protocol::{FixedHashMap, LeaderEpoch, TopicId};
 use esker_storage::{LogDirectory, OpenLogError, RecoveryReport};
 use futures::StreamExt;
@@ -28,7 +28,8 @@ use crate::commit::Dirty;
 use crate::config::PlantedBug;
 use crate::config::topic::TopicConfig;
 use crate::environment::Work;
-use crate::partition::{Partition, tiering};
+use crate::partition::Partition;
+use crate::partition::tiering::{self, TierError};
 
 /// Logs that are recovered side by side at start.
 const RECOVERIES_MAX: usize = 8;
@@ -61,11 +62,18 @@ pub struct Replicas {
     /// Partitions whose logs are damaged; they stay offline until they are repaired and the process
     /// is started again.
     damaged: Mutex<BTreeSet<(TopicId, i32)>>,
+    /// Epochs that this process has raised: where leading fails after that, it is tried again under
+    /// the same epoch.
+    raised: Mutex<BTreeMap<(TopicId, i32), LeaderEpoch>>,
 }
 
 impl Default for Replicas {
     fn default() -> Replicas {
-        Replicas { passes: watch::channel(0).0, damaged: Mutex::default() }
+        Replicas {
+            passes: watch::channel(0).0,
+            damaged: Mutex::default(),
+            raised: Mutex::default(),
+        }
     }
 }
 
@@ -95,20 +103,35 @@ impl Replicas {
         damaged.contains(&(topic, index))
     }
 
+    fn raised(&self, topic: TopicId, index: i32) -> Option<LeaderEpoch> {
+        let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+        raised.get(&(topic, index)).copied()
+    }
+
+    fn note_raised(&self, topic: TopicId, index: i32, epoch: LeaderEpoch) {
+        let mut raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+        raised.insert((topic, index), epoch);
+    }
+
     fn note_damaged(&self, topic: TopicId, index: i32) {
         let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
         damaged.insert((topic, index));
     }
 
     fn passed(&self) {
-        self.passes.send_modify(|count| *count = count.wrapping_add(1));
+        self.passes
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 
 /// Follows the image until `stop`.
-pub async fn run(shared: Arc<Shared>, proof: Arc<Proof>, stop: CancellationToken) {
+pub async fn run(
+    shared: Arc<Shared>,
+    proof: Arc<Proof>,
+    mut is_settled: bool,
+    stop: CancellationToken,
+) {
     let mut images = shared.images();
-    let mut is_settled = true;
     loop {
         tokio::select! {
             biased;
@@ -142,7 +165,6 @@ async fn drop_unassigned(shared: &Arc<Shared>, image: &Image) {
         if stays {
             continue;
         }
-        shared.partitions.remove(partition.topic_id, partition.index);
         partition.resign();
         let (log, directory) = (Arc::clone(&partition.log), Arc::clone(&partition.directory));
         let deleted = shared
@@ -150,17 +172,24 @@ async fn drop_unassigned(shared: &Arc<Shared>, image: &Image) {
             .run(Work::Blocking, move || directory.delete_log(&log))
             .await;
         match deleted {
-            Ok(()) => info!(topic = %partition.topic, partition = partition.index, "local log deleted"),
+            Ok(()) => {
+                info!(topic = %partition.topic, partition = partition.index, "local log deleted");
+            }
             Err(error) => {
                 warn!(topic = %partition.topic, partition = partition.index, %error, "the local log stays until the next start");
             }
         }
+        shared
+            .partitions
+            .remove(partition.topic_id, partition.index);
     }
 }
 
 fn update_configs(shared: &Shared, image: &Image) {
     for partition in shared.partitions.all() {
-        let Some((_, topic)) = image.topic_by_id(partition.topic_id) else { continue };
+        let Some((_, topic)) = image.topic_by_id(partition.topic_id) else {
+            continue;
+        };
         let next = TopicConfig::new(&topic.value.configs, &shared.config.properties);
         if *partition.config() != next {
             partition.log.update_config(log_config(shared, &next));
@@ -186,40 +215,44 @@ pub fn log_config(shared: &Shared, config: &TopicConfig) -> esker_storage::LogCo
 
 /// Opens the logs of partitions that are assigned to this broker and not hosted yet.
 async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bool {
-    let mut found: FixedHashMap<(TopicId, i32), TopicId> = FixedHashMap::default();
-    let mut counts = BTreeMap::new();
-    for (directory, _) in &shared.directories {
-        let listing = Arc::clone(directory);
-        match shared.environment.run(Work::Blocking, move || listing.partitions()).await {
-            Ok(partitions) => {
-                counts.insert(directory.id(), partitions.len());
-                for partition in partitions {
-                    if let Some(id) = partition.topic_id {
-                        found.insert((id, partition.partition), directory.id());
-                    }
-                }
-            }
-            Err(error) => warn!(directory = %directory.path().display(), %error, "cannot be listed"),
-        }
-    }
-    let mut wanted = Vec::new();
+    let mut missing = Vec::new();
     for (topic_id, index, value) in image.all_partitions() {
         let is_own = value.value.brokers().any(|id| id == shared.config.node_id);
-        if !is_own
-            || shared.partitions.get(topic_id, index).is_some()
-            || shared.replicas.is_damaged(topic_id, index)
+        if is_own
+            && shared.partitions.get(topic_id, index).is_none()
+            && !shared.replicas.is_damaged(topic_id, index)
+            && let Some((name, topic)) = image.topic_by_id(topic_id)
         {
-            continue;
+            let settings = TopicConfig::new(&topic.value.configs, &shared.config.properties);
+            missing.push((
+                name.to_owned(),
+                topic_id,
+                index,
+                Arc::new(settings),
+                Arc::clone(value),
+            ));
         }
-        let Some((name, topic)) = image.topic_by_id(topic_id) else { continue };
-        let config = Arc::new(TopicConfig::new(&topic.value.configs, &shared.config.properties));
-        let place = place(shared, found.get(&(topic_id, index)).copied(), &counts, &value.value);
-        wanted.push((name.to_owned(), topic_id, index, config, Arc::clone(value), place));
     }
+    if missing.is_empty() {
+        return true;
+    }
+    let (found, counts) = list_directories(shared, image).await;
+    let wanted: Vec<_> = missing
+        .into_iter()
+        .map(|(name, topic_id, index, config, value)| {
+            let found = found.get(&(topic_id, index)).copied();
+            let place = place(shared, found, &counts, &value.value);
+            (name, topic_id, index, config, value, place)
+        })
+        .collect();
     let opened = futures::stream::iter(wanted)
         .map(|(name, topic_id, index, config, value, place)| async move {
             let Some((directory, dirty)) = place else {
-                error!(topic = name, partition = index, "no healthy log directory for the partition");
+                error!(
+                    topic = name,
+                    partition = index,
+                    "no healthy log directory for the partition"
+                );
                 return false;
             };
             let opening = Arc::clone(&directory);
@@ -235,8 +268,9 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
                 Ok((log, report)) => {
                     log_report(&name, index, &report);
                     let place = (directory, dirty);
-                    let partition = Partition::new(name.into(), topic_id, index, log, config, place);
-                    if let Err(doubt) = check_proof(shared, proof, &partition, &value.value) {
+                    let partition =
+                        Partition::new(name.into(), topic_id, index, log, config, place);
+                    if let Err(doubt) = check_proof(shared, proof, &partition, &value) {
                         error!(topic = %partition.topic, partition = index, "{doubt}");
                         partition.take_offline();
                     }
@@ -263,7 +297,63 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
             }
         })
         .buffered(RECOVERIES_MAX);
-    opened.all(|is_open| async move { is_open }).await
+    opened
+        .fold(true, |all, is_open| async move { all && is_open })
+        .await
+}
+
+/// Which directory holds which partition, and how many each holds. What belongs to no topic is put
+/// aside first (P3): a deleted topic's goes, one that nobody knows is kept as a stray.
+async fn list_directories(
+    shared: &Arc<Shared>,
+    image: &Image,
+) -> (
+    FixedHashMap<(TopicId, i32), TopicId>,
+    BTreeMap<TopicId, usize>,
+) {
+    let mut found = FixedHashMap::default();
+    let mut counts = BTreeMap::new();
+    for (directory, _) in &shared.directories {
+        let listing = Arc::clone(directory);
+        let partitions = match shared
+            .environment
+            .run(Work::Blocking, move || listing.partitions())
+            .await
+        {
+            Ok(partitions) => partitions,
+            Err(error) => {
+                warn!(directory = %directory.path().display(), %error, "cannot be listed");
+                continue;
+            }
+        };
+        counts.insert(directory.id(), partitions.len());
+        for partition in partitions {
+            let Some(id) = partition.topic_id else {
+                continue;
+            };
+            if shared.partitions.get(id, partition.partition).is_some() {
+                continue;
+            }
+            let is_deleted = image.deleted_topic(id).is_some();
+            if !is_deleted && image.topic_by_id(id).is_some() {
+                found.insert((id, partition.partition), directory.id());
+                continue;
+            }
+            info!(topic = partition.topic, partition = partition.partition, %id, is_deleted, "a log of no topic is put aside");
+            let setting = Arc::clone(directory);
+            let put_aside = shared.environment.run(Work::Blocking, move || {
+                if is_deleted {
+                    setting.delete_found(&partition)
+                } else {
+                    setting.make_found_stray(&partition)
+                }
+            });
+            if let Err(error) = put_aside.await {
+                warn!(directory = %directory.path().display(), %error, "a log of no topic stays");
+            }
+        }
+    }
+    (found, counts)
 }
 
 fn log_report(topic: &str, partition: i32, report: &RecoveryReport) {
@@ -292,13 +382,28 @@ fn place(
     counts: &BTreeMap<TopicId, usize>,
     value: &PartitionValue,
 ) -> Option<(Arc<LogDirectory>, Dirty)> {
-    let healthy = || shared.directories.iter().filter(|(directory, _)| !directory.is_failed());
-    let of = |id: TopicId| healthy().find(|(directory, _)| directory.id() == id).cloned();
-    let assigned = value.directory(shared.config.node_id).map(|id| TopicId(id.0));
+    let healthy = || {
+        shared
+            .directories
+            .iter()
+            .filter(|(directory, _)| !directory.is_failed())
+    };
+    let of = |id: TopicId| {
+        healthy()
+            .find(|(directory, _)| directory.id() == id)
+            .cloned()
+    };
+    let assigned = value
+        .directory(shared.config.node_id)
+        .map(|id| TopicId(id.0));
     found
         .and_then(of)
         .or_else(|| assigned.and_then(of))
-        .or_else(|| healthy().min_by_key(|(directory, _)| counts.get(&directory.id())).cloned())
+        .or_else(|| {
+            healthy()
+                .min_by_key(|(directory, _)| counts.get(&directory.id()))
+                .cloned()
+        })
 }
 
 /// Whether a replica can prove that it has what it acknowledged (P6); if not, why.
@@ -306,11 +411,18 @@ fn check_proof(
     shared: &Shared,
     proof: &Proof,
     partition: &Partition,
-    value: &PartitionValue,
+    value: &Versioned<PartitionValue>,
 ) -> Result<(), String> {
+    // Made after this process registered: there is no earlier process to prove anything of.
+    if value.create_revision > shared.registration.revision {
+        return Ok(());
+    }
+    let value = &value.value;
     let own = DirectoryId(partition.directory.id().0);
     // Never assigned to a directory: nothing was ever acknowledged.
-    let Some(assigned) = value.directory(shared.config.node_id) else { return Ok(()) };
+    let Some(assigned) = value.directory(shared.config.node_id) else {
+        return Ok(());
+    };
     if assigned != own {
         return Err(format!(
             "the log directory {} that held the partition is gone; the partition stays offline",
@@ -345,11 +457,14 @@ async fn lead_assigned(shared: &Arc<Shared>, image: &Image, _proof: &Proof) -> b
         {
             continue;
         }
-        let Some(partition) = shared.partitions.get(topic_id, index) else { continue };
+        let Some(partition) = shared.partitions.get(topic_id, index) else {
+            continue;
+        };
         if partition.leading().is_some() || partition.is_offline() {
             continue;
         }
-        if is_fresh(shared, value, &partition) {
+        let own_epoch = shared.replicas.raised(topic_id, index);
+        if is_fresh(shared, value, &partition) || own_epoch == Some(value.value.leader_epoch) {
             is_settled &= lead(shared, partition, value.value.leader_epoch).await;
         } else {
             candidates.push(candidate(shared, value, partition));
@@ -386,7 +501,11 @@ fn candidate(
     if !next.isr.contains(&own) {
         next.isr.push(own);
     }
-    for replica in next.replicas.iter_mut().filter(|replica| replica.broker == own) {
+    for replica in next
+        .replicas
+        .iter_mut()
+        .filter(|replica| replica.broker == own)
+    {
         replica.directory = Some(directory);
     }
     Candidate {
@@ -404,6 +523,10 @@ async fn raise_and_lead(shared: &Arc<Shared>, batch: &[Candidate]) -> bool {
             let mut all_led = true;
             for candidate in batch {
                 let partition = Arc::clone(&candidate.partition);
+                let epoch = candidate.next.leader_epoch;
+                shared
+                    .replicas
+                    .note_raised(partition.topic_id, partition.index, epoch);
                 all_led &= lead(shared, partition, candidate.next.leader_epoch).await;
             }
             all_led
@@ -424,10 +547,7 @@ async fn raise_and_lead(shared: &Arc<Shared>, batch: &[Candidate]) -> bool {
     }
 }
 
-async fn raise(
-    shared: &Shared,
-    batch: &[Candidate],
-) -> Result<Commit, esker_metadata::StoreError> {
+async fn raise(shared: &Shared, batch: &[Candidate]) -> Result<Commit, esker_metadata::StoreError> {
     let mut transaction = Transaction::new();
     for candidate in batch {
         transaction = transaction
@@ -440,12 +560,20 @@ async fn raise(
 /// Leads a partition under an epoch that is committed: what the tier holds is checked first (P8).
 async fn lead(shared: &Arc<Shared>, partition: Arc<Partition>, epoch: LeaderEpoch) -> bool {
     if let Err(error) = tiering::prepare(shared, &partition, epoch).await {
+        if matches!(error, TierError::Rewound { .. }) {
+            error!(topic = %partition.topic, partition = partition.index, %error, "the partition stays offline");
+            partition.take_offline();
+            return true;
+        }
         warn!(topic = %partition.topic, partition = partition.index, %epoch, %error, "cannot lead yet");
         return false;
     }
     let led = {
         let partition = Arc::clone(&partition);
-        shared.environment.run(Work::Blocking, move || partition.lead(epoch)).await
+        shared
+            .environment
+            .run(Work::Blocking, move || partition.lead(epoch))
+            .await
     };
     match led {
         Ok(()) => {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_protocol::{Offset, TopicId};
+use esker_protocol::{Offset, Timestamp, TopicId};
 use esker_tier::collect::{self, CollectError, Collector};
 use esker_tier::plan::OffloadConfig;
 use esker_tier::pool::{CpuPool, Spawner as TierSpawner};
@@ -18,7 +18,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::broker::Shared;
 use crate::config::Config;
@@ -91,7 +91,10 @@ impl Tiering {
                 frame_bytes_max: config.remote_cache_bytes,
                 ..ReadConfig::default()
             };
-            let upload = UploadConfig { verification: opened.verification, ..UploadConfig::default() };
+            let upload = UploadConfig {
+                verification: opened.verification,
+                ..UploadConfig::default()
+            };
             let reader = Reader::new(
                 Arc::clone(store),
                 Arc::clone(&threads) as Arc<dyn CpuPool>,
@@ -175,7 +178,9 @@ impl Tiering {
         pointer: &Pointer,
         config: &TopicConfig,
     ) -> Result<Offset, TierError> {
-        let Some(parts) = &self.parts else { return Ok(pointer.log_start) };
+        let Some(parts) = &self.parts else {
+            return Ok(pointer.log_start);
+        };
         let high_watermark = partition.high_watermark();
         let local: Vec<LocalSegment> = partition
             .log
@@ -185,7 +190,12 @@ impl Tiering {
             .map(|segment| LocalSegment {
                 end: segment.end,
                 bytes: segment.bytes,
-                timestamp: segment.max_timestamp,
+                // Records without a timestamp are as old as their segment.
+                timestamp: if segment.max_timestamp < Timestamp(0) {
+                    segment.created
+                } else {
+                    segment.max_timestamp
+                },
                 deletable: segment.sealed && segment.end <= high_watermark,
             })
             .collect();
@@ -195,7 +205,10 @@ impl Tiering {
         };
         let identity = self.identity(partition);
         let now = shared.environment.now();
-        Ok(parts.reader.retention_start(&identity, pointer, &local, &limits, now).await?)
+        Ok(parts
+            .reader
+            .retention_start(&identity, pointer, &local, &limits, now)
+            .await?)
     }
 
     /// Deletes all objects of a deleted topic; returns how many there were.
@@ -203,7 +216,9 @@ impl Tiering {
     /// # Errors
     /// The store cannot be reached.
     pub async fn delete_topic(&self, id: TopicId) -> Result<usize, CollectError> {
-        let Some(parts) = &self.parts else { return Ok(0) };
+        let Some(parts) = &self.parts else {
+            return Ok(0);
+        };
         parts.collector.delete_topic(&self.cluster_id, id).await
     }
 }
@@ -213,8 +228,8 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     if shared.tiering.parts.is_none() {
         return;
     }
-    let interval = (shared.config.offload_age_max / 4)
-        .clamp(Duration::from_millis(50), OFFLOAD_INTERVAL_MAX);
+    let interval =
+        (shared.config.offload_age_max / 4).clamp(Duration::from_millis(50), OFFLOAD_INTERVAL_MAX);
     let mut pause = PAUSE_MIN;
     let mut collect_at = tokio::time::Instant::now() + COLLECT_INTERVAL;
     loop {
@@ -250,6 +265,30 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
+/// How long one upload may take before it is given up; the next pass tries again. A store that is
+/// away must not keep other partitions, or the work at the reserve, waiting for ever.
+const UPLOAD_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// Drops local copies that the tier has where a directory nears its reserve, until `stop`. It needs
+/// the pointer only, and so goes on while the store is away (P7).
+pub async fn guard_reserve(shared: Arc<Shared>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RESERVE_INTERVAL) => {}
+        }
+        for partition in shared.partitions.all() {
+            if partition.tier.pointer().is_some() && is_near_reserve(&shared, &partition) {
+                tiering::apply_local_retention(&shared, &partition, true).await;
+            }
+        }
+    }
+}
+
+/// How often the free space is looked at.
+const RESERVE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Offloads whatever is due in every partition led here. Returns whether anything failed.
 async fn offload_all(shared: &Arc<Shared>) -> bool {
     let partitions = shared.partitions.all();
@@ -270,18 +309,21 @@ async fn offload_one(shared: &Arc<Shared>, partition: Arc<Partition>) -> bool {
     }
     let near_reserve = is_near_reserve(shared, &partition);
     loop {
-        match tiering::offload(shared, &partition, near_reserve).await {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(error) => {
+        let offload = tiering::offload(shared, &partition, near_reserve);
+        match tokio::time::timeout(UPLOAD_TIME_MAX, offload).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => break,
+            Err(_) => {
+                shared.metrics.upload_failed();
+                warn!(topic = %partition.topic, partition = partition.index, "upload given up for now: the store does not answer");
+                return true;
+            }
+            Ok(Err(error)) => {
                 shared.metrics.upload_failed();
                 warn!(topic = %partition.topic, partition = partition.index, %error, "upload failed");
                 return true;
             }
         }
-    }
-    if near_reserve {
-        tiering::apply_local_retention(shared, &partition, true).await;
     }
     false
 }
@@ -306,6 +348,10 @@ async fn collect_all(shared: &Arc<Shared>) {
             Ok(count) => {
                 shared.metrics.deleted_objects(count);
                 info!(topic = %partition.topic, partition = partition.index, objects = count, "objects collected");
+            }
+            Err(error @ TierError::RewoundStore(_)) => {
+                error!(topic = %partition.topic, partition = partition.index, %error, "the partition stops");
+                partition.take_offline();
             }
             Err(error) => {
                 warn!(topic = %partition.topic, partition = partition.index, %error, "collection failed");

@@ -20,7 +20,11 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 /// Topic settings under which every batch of a kilobyte seals a segment and leaves the disk.
-const COLD: &[(&str, &str)] = &[("internal.segment.bytes", "2048"), ("local.retention.bytes", "1"), ("retention.ms", "-1")];
+const COLD: &[(&str, &str)] = &[
+    ("internal.segment.bytes", "2048"),
+    ("local.retention.bytes", "1"),
+    ("retention.ms", "-1"),
+];
 
 fn value(index: usize) -> Vec<u8> {
     let mut value = format!("{index:08}").into_bytes();
@@ -30,8 +34,13 @@ fn value(index: usize) -> Vec<u8> {
 
 async fn fill(wire: &mut Wire, range: std::ops::Range<usize>) {
     for index in range {
-        let (code, base, _) =
-            produce(wire, "topic", batch(&[&value(index)], 1_000_000 + index as i64), -1).await;
+        let (code, base, _) = produce(
+            wire,
+            "topic",
+            batch(&[&value(index)], 1_000_000 + index as i64),
+            -1,
+        )
+        .await;
         assert_eq!((code, base), (0, index as i64));
     }
 }
@@ -63,7 +72,12 @@ fn check(records: &Bytes, mut next: i64) -> i64 {
 /// Waits until the local log begins at or above `offset`: below it, everything is cold.
 async fn until_cold(broker: &Broker, offset: i64) {
     let shared = broker.shared();
-    let partition = shared.partitions.all().into_iter().next().expect("a partition");
+    let partition = shared
+        .partitions
+        .all()
+        .into_iter()
+        .next()
+        .expect("a partition");
     tokio::time::timeout(Duration::from_secs(20), async {
         while partition.log.local_start_offset().0 < offset {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -151,9 +165,11 @@ async fn a_deleted_topic_takes_its_objects_along_and_its_name_is_free() {
         ..Default::default()
     };
     let code = wire
-        .call(5, &request, |r: esker_protocol::messages::DeleteTopicsResponse<'_>| {
-            r.responses[0].error_code
-        })
+        .call(
+            5,
+            &request,
+            |r: esker_protocol::messages::DeleteTopicsResponse<'_>| r.responses[0].error_code,
+        )
         .await;
     assert_eq!(code, 0);
     create(&mut wire, "topic", 1, COLD).await;
@@ -164,6 +180,8 @@ async fn a_deleted_topic_takes_its_objects_along_and_its_name_is_free() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), deleted).await.expect("cleaned");
+    tokio::time::timeout(Duration::from_secs(20), deleted)
+        .await
+        .expect("cleaned");
     broker.stop().await;
 }

@@ -28,7 +28,11 @@ pub(crate) fn plant(disk: &MemoryDisk, planted: Planted) -> Arc<dyn Disk> {
         Planted::Nothing | Planted::SyncsLie => Arc::new(disk.clone()),
         Planted::ForgetsDirectories | Planted::SyncsLate => {
             let late = Arc::default();
-            Arc::new(PlantedDisk { disk: disk.clone(), planted, late })
+            Arc::new(PlantedDisk {
+                disk: disk.clone(),
+                planted,
+                late,
+            })
         }
     }
 }
@@ -80,7 +84,10 @@ impl Disk for PlantedDisk {
         let file = self.disk.open(path, mode)?;
         let is_segment = path.extension().is_some_and(|extension| extension == "log");
         if self.planted == Planted::SyncsLate && is_segment {
-            return Ok(Arc::new(LateFile { file, late: Arc::clone(&self.late) }));
+            return Ok(Arc::new(LateFile {
+                file,
+                late: Arc::clone(&self.late),
+            }));
         }
         Ok(file)
     }

@@ -226,7 +226,7 @@ impl LogDirectory {
         }
         loop {
             let round = self.commit_round()?;
-            if !round.starved.is_empty() {
+            if !round.starved.is_empty() || round.unrecorded {
                 // What the full disk left out is recovered at the next start.
                 return Ok(());
             }

@@ -17,8 +17,16 @@ pub(crate) fn apply(answer: Answer, request: &ApiVersionsRequest<'_>) -> Reply {
     let named_well = answer.version < 3
         || (is_software_name(&request.client_software_name)
             && is_software_name(&request.client_software_version));
-    let error = if named_well { ErrorCode::None } else { ErrorCode::InvalidRequest };
-    let api_keys = if named_well { SERVED.iter().map(row).collect() } else { Vec::new() };
+    let error = if named_well {
+        ErrorCode::None
+    } else {
+        ErrorCode::InvalidRequest
+    };
+    let api_keys = if named_well {
+        SERVED.iter().map(row).collect()
+    } else {
+        Vec::new()
+    };
     super::reply(
         &answer,
         &ApiVersionsResponse {
@@ -34,8 +42,13 @@ pub(crate) fn apply(answer: Answer, request: &ApiVersionsRequest<'_>) -> Reply {
 /// Answers a version that is not known: in the form of version 0, with the one row that lets the
 /// client choose another version (KIP-511).
 pub(crate) fn refuse_version(correlation_id: i32) -> Reply {
-    let answer = Answer { version: 0, correlation_id };
-    let own = SERVED.iter().filter(|served| served.api == ApiKey::ApiVersions);
+    let answer = Answer {
+        version: 0,
+        correlation_id,
+    };
+    let own = SERVED
+        .iter()
+        .filter(|served| served.api == ApiKey::ApiVersions);
     super::reply(
         &answer,
         &ApiVersionsResponse {
@@ -60,7 +73,9 @@ fn is_software_name(name: &Cow<'_, str>) -> bool {
     let bytes = name.as_bytes();
     ends_well(bytes.first())
         && ends_well(bytes.last())
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use esker_protocol::messages::fetch_response::{
     EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
-use esker_protocol::primitive::Blob;
 use esker_protocol::messages::{FetchRequest, FetchResponse};
+use esker_protocol::primitive::Blob;
 use esker_protocol::{ErrorCode, LeaderEpoch, Offset, TopicId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -31,6 +31,10 @@ const STORAGE_ERROR_UNKNOWN_VERSION_MAX: i16 = 5;
 
 /// Partitions read from the object store at a time for one request.
 const REMOTE_READS_MAX: usize = 16;
+
+/// The longest long poll, whatever the client asks: a connection whose peer is gone is noticed by
+/// then.
+const WAIT_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// A session id that names no session, and the epochs that want none.
 const NO_SESSION: i32 = 0;
@@ -97,10 +101,14 @@ pub(crate) fn apply(
     request: &FetchRequest<'_>,
 ) -> Reply {
     if let Some(code) = session_error(request) {
-        let response = FetchResponse { error_code: code.code(), ..FetchResponse::default() };
+        let response = FetchResponse {
+            error_code: code.code(),
+            ..FetchResponse::default()
+        };
         return super::reply(&answer, &response);
     }
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let max_wait = max_wait.min(WAIT_TIME_MAX);
     let request = own(shared, answer, listener, request);
     let shared = Arc::clone(shared);
     Reply::Later(Box::pin(async move {
@@ -120,12 +128,7 @@ fn session_error(request: &FetchRequest<'_>) -> Option<ErrorCode> {
     }
 }
 
-fn own(
-    shared: &Shared,
-    answer: Answer,
-    listener: &str,
-    request: &FetchRequest<'_>,
-) -> Request {
+fn own(shared: &Shared, answer: Answer, listener: &str, request: &FetchRequest<'_>) -> Request {
     let by_id = answer.version >= TOPIC_ID_VERSION_MIN;
     let positive = |value: i32| usize::try_from(value).unwrap_or(0);
     let max_bytes = positive(request.max_bytes).min(shared.config.fetch_bytes_max);
@@ -175,8 +178,9 @@ async fn read_or_wait(
     request: &Request,
     deadline: Instant,
 ) -> Vec<Vec<Answered>> {
-    let wake = Arc::new(Notify::new());
     loop {
+        // A new one for each round: what is left of the one before is dead and gets swept.
+        let wake = Arc::new(Notify::new());
         // Registered before reading, so that what arrives meanwhile is not slept through.
         let mut waits_for_tail = false;
         for (_, id, partitions) in &request.topics {
@@ -259,7 +263,10 @@ async fn prefetch(shared: &Arc<Shared>, request: &Request) -> Vec<Option<Remote>
             });
         }
     }
-    futures::stream::iter(reads).buffered(REMOTE_READS_MAX).collect().await
+    futures::stream::iter(reads)
+        .buffered(REMOTE_READS_MAX)
+        .collect()
+        .await
 }
 
 async fn read_one(
@@ -284,7 +291,10 @@ async fn read_one(
     };
     if let Some(diverging) = divergence(&partition, asked) {
         return match diverging {
-            Ok(end) => Answered { diverging: Some(end), ..state_of(&partition, request, asked) },
+            Ok(end) => Answered {
+                diverging: Some(end),
+                ..state_of(&partition, request, asked)
+            },
             Err(code) => Answered::failed(asked.index, code),
         };
     }
@@ -292,6 +302,13 @@ async fn read_one(
         partition.last_stable_offset()
     } else {
         partition.high_watermark()
+    };
+    let remote = match remote {
+        // Read ahead as one that may return nothing; now it turns out to be the first with anything.
+        Some(Ok(data)) if at_least_one && data.chunks.is_empty() => {
+            Some(read::remote(shared, &partition, asked.offset, limit, true).await)
+        }
+        remote => remote,
     };
     let data = match remote {
         Some(remote) => remote,
@@ -383,7 +400,11 @@ fn respond(shared: &Shared, request: &Request, topics: Vec<Vec<Answered>>) -> Op
     let response = FetchResponse {
         responses,
         session_id: NO_SESSION,
-        node_endpoints: if request.answer.version >= 16 { node_endpoints } else { Vec::new() },
+        node_endpoints: if request.answer.version >= 16 {
+            node_endpoints
+        } else {
+            Vec::new()
+        },
         ..FetchResponse::default()
     };
     super::respond(&request.answer, &response)
@@ -397,16 +418,25 @@ fn partition_data<'a>(one: Answered) -> PartitionData<'a> {
         high_watermark: one.high_watermark.0,
         last_stable_offset: one.last_stable_offset.0,
         log_start_offset: one.log_start_offset.0,
-        diverging_epoch: one.diverging.map_or_else(EpochEndOffset::default, |(epoch, end)| {
-            EpochEndOffset { epoch: epoch.0, end_offset: end.0 }
-        }),
-        current_leader: one.leader.map_or_else(LeaderIdAndEpoch::default, |(id, epoch)| {
-            LeaderIdAndEpoch { leader_id: id, leader_epoch: epoch }
-        }),
+        diverging_epoch: one
+            .diverging
+            .map_or_else(EpochEndOffset::default, |(epoch, end)| EpochEndOffset {
+                epoch: epoch.0,
+                end_offset: end.0,
+            }),
+        current_leader: one
+            .leader
+            .map_or_else(LeaderIdAndEpoch::default, |(id, epoch)| LeaderIdAndEpoch {
+                leader_id: id,
+                leader_epoch: epoch,
+            }),
         aborted_transactions: one.aborted.map(|aborted| {
             aborted
                 .into_iter()
-                .map(|(producer_id, first_offset)| AbortedTransaction { producer_id, first_offset })
+                .map(|(producer_id, first_offset)| AbortedTransaction {
+                    producer_id,
+                    first_offset,
+                })
                 .collect()
         }),
         preferred_read_replica: -1,

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -14,6 +15,9 @@ use super::describe_cluster::OPERATIONS_NOT_ASKED;
 use crate::broker::Shared;
 use crate::connection::Reply;
 use crate::topics::{self, NewTopic};
+
+/// How long an answer waits for a topic that it creates; the client asks again anyway.
+const CREATION_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Below this version a client cannot say whether it wants topics created; it does.
 const AUTO_CREATION_VERSION_MIN: i16 = 4;
@@ -113,7 +117,15 @@ async fn describe_by_name<'a>(
     } else if may_create && !topics::is_internal(name) {
         // As in Kafka, this answer still says that the topic is unknown, and the client asks again.
         // Waiting for the creation here means that the next answer has it.
-        match topics::create(shared, NewTopic::automatic(name), false).await {
+        let created = topics::create(shared, NewTopic::automatic(name), false);
+        let Ok(created) = tokio::time::timeout(CREATION_TIME_MAX, created).await else {
+            return failed(
+                Some(name.to_owned()),
+                TopicId::ZERO,
+                ErrorCode::UnknownTopicOrPartition,
+            );
+        };
+        match created {
             Ok(_) => ErrorCode::UnknownTopicOrPartition,
             Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => {
                 ErrorCode::UnknownTopicOrPartition
@@ -147,7 +159,10 @@ fn describe<'a>(shared: &Arc<Shared>, name: String, id: TopicId) -> MetadataResp
             // here spares the client the attempt.
             let leads = partition.leader.is_some_and(|leader| {
                 leader != shared.config.node_id
-                    || shared.partitions.get(id, index).is_some_and(|p| p.leading().is_some())
+                    || shared
+                        .partitions
+                        .get(id, index)
+                        .is_some_and(|p| p.leading().is_some())
             });
             MetadataResponsePartition {
                 error_code: if leads {
@@ -156,7 +171,11 @@ fn describe<'a>(shared: &Arc<Shared>, name: String, id: TopicId) -> MetadataResp
                     ErrorCode::LeaderNotAvailable.code()
                 },
                 partition_index: index,
-                leader_id: if leads { partition.leader.map_or(-1, |leader| leader.0) } else { -1 },
+                leader_id: if leads {
+                    partition.leader.map_or(-1, |leader| leader.0)
+                } else {
+                    -1
+                },
                 leader_epoch: partition.leader_epoch.0,
                 replica_nodes: partition.brokers().map(|id| id.0).collect(),
                 isr_nodes: partition.isr.iter().map(|id| id.0).collect(),

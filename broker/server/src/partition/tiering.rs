@@ -14,7 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use esker_metadata::values::{PartitionValue, TierValue, Unknown, Value, ValueError};
 use esker_metadata::{Entry, Revision, StoreError, Transaction};
 use esker_protocol::{LeaderEpoch, Offset, Timestamp};
-use esker_storage::{ChangeError, ProducedRange, ProducerSnapshot, SegmentInfo, retention as local};
+use esker_storage::{
+    ChangeError, ProducedRange, ProducerSnapshot, SegmentInfo, retention as local,
+};
 use esker_tier::collect::{self, CollectError};
 use esker_tier::manifest::Head;
 use esker_tier::plan::{SealedSegment, plan_offload};
@@ -58,7 +60,10 @@ impl TierState {
 
     /// The sealed ones of these segments.
     fn sealed(&self, segments: &[SegmentInfo], now: Timestamp) -> Vec<SealedSegment> {
-        let mut sealed_at = self.sealed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sealed_at = self
+            .sealed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let tier_end = self.end().map_or(Offset::ZERO, |(end, _)| end);
         sealed_at.retain(|base, _| *base >= tier_end);
         segments
@@ -73,8 +78,19 @@ impl TierState {
             .collect()
     }
 
+    /// Takes what was read or committed, unless something newer is known already: readers,
+    /// collection and the uploader look at the key side by side, and the pointer never goes back.
     fn set(&self, known: Option<Known>) {
-        *self.lock() = known;
+        let mut current = self.lock();
+        let is_older = match (current.as_ref(), known.as_ref()) {
+            (Some(current), Some(known)) => known.revision < current.revision,
+            // A partition's tier key goes with the partition and never before.
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if !is_older {
+            *current = known;
+        }
     }
 
     /// The pointer that was committed last.
@@ -92,7 +108,9 @@ impl TierState {
     /// Tier end and the epoch of the last tiered batch.
     #[must_use]
     pub fn end(&self) -> Option<(Offset, LeaderEpoch)> {
-        self.lock().as_ref().map(|known| (known.pointer.tier_end, known.pointer.tier_end_epoch))
+        self.lock()
+            .as_ref()
+            .map(|known| (known.pointer.tier_end, known.pointer.tier_end_epoch))
     }
 }
 
@@ -126,6 +144,9 @@ pub enum TierError {
     /// The objects are newer than the key (P2).
     #[error("the metadata store was rewound: {0}")]
     RewoundStore(#[from] collect::Rewound),
+    /// The key could not be read after a transaction on it, so that nobody knows who wrote it.
+    #[error("the outcome of a transaction is not known yet: {0}")]
+    Undecided(#[source] Box<TierError>),
     /// The key, or the one that fences it, has moved meanwhile.
     #[error("the metadata has changed meanwhile")]
     Moved,
@@ -181,9 +202,18 @@ pub async fn refresh(shared: &Shared, partition: &Partition) -> Result<(), TierE
     let key = key(shared, partition);
     let (entry, _) = shared.environment.metadata.get(&key).await?;
     let known = match entry {
-        Some(Entry { value, mod_revision, .. }) => {
+        Some(Entry {
+            value,
+            mod_revision,
+            ..
+        }) => {
             let (pointer, unknown) = from_value(TierValue::decode(&key, &value)?);
-            Some(Known { pointer, unknown, revision: mod_revision, head: None })
+            Some(Known {
+                pointer,
+                unknown,
+                revision: mod_revision,
+                head: None,
+            })
         }
         None => None,
     };
@@ -240,7 +270,9 @@ pub async fn prepare(
     epoch: LeaderEpoch,
 ) -> Result<(), TierError> {
     refresh(shared, partition).await?;
-    let Some(pointer) = partition.tier.pointer() else { return Ok(()) };
+    let Some(pointer) = partition.tier.pointer() else {
+        return Ok(());
+    };
     let log = &partition.log;
     let facts = LocalFacts {
         start: log.local_start_offset(),
@@ -272,25 +304,43 @@ async fn restart(
         "the local log is shorter than the tier and starts anew"
     );
     if at > pointer.tier_end {
-        put(shared, partition, pointer::restart_at(pointer, at, epoch)?, Fence::Partition(epoch))
-            .await?;
+        let known = partition
+            .tier
+            .known()
+            .filter(|known| known.pointer == *pointer);
+        let next = pointer::restart_at(pointer, at, epoch)?;
+        let known = known.ok_or(TierError::Moved)?;
+        put(
+            shared,
+            partition,
+            Some(&known),
+            next,
+            Fence::Partition(epoch),
+        )
+        .await?;
     }
     let (epochs, producers) = match shared.tiering.reader() {
         Some(reader) if pointer.manifest.is_some() => {
             let identity = shared.tiering.identity(partition);
             let state = reader.end_state(&identity, pointer).await?;
             // State that is not as of the restart is no state (P8).
-            let producers = if pointer.tier_end == at { state.producers } else { Vec::new() };
+            let producers = if pointer.tier_end == at {
+                state.producers
+            } else {
+                Vec::new()
+            };
             (state.epochs, producers)
         }
         _ => (Vec::new(), Vec::new()),
     };
     let log = Arc::clone(&partition.log);
-    let producers = ProducerSnapshot { entries: producers.iter().map(stored_producer).collect() };
+    let producers = ProducerSnapshot {
+        entries: producers.iter().map(stored_producer).collect(),
+    };
     let now = shared.environment.now();
-    let restarted = shared
-        .environment
-        .run(Work::Blocking, move || log.restart_at(at, epochs, &producers, now));
+    let restarted = shared.environment.run(Work::Blocking, move || {
+        log.restart_at(at, epochs, &producers, now)
+    });
     restarted.await?;
     partition.restart_at(at);
     Ok(())
@@ -312,7 +362,11 @@ fn stored_producer(entry: &ProducerEntry) -> esker_storage::ProducerEntry {
             .then_some(entry.current_txn_first_offset),
         timestamp: entry.timestamp,
         // After a marker a producer has no batch: Kafka writes -1 then.
-        batches: if entry.last_sequence >= 0 { vec![last] } else { Vec::new() },
+        batches: if entry.last_sequence >= 0 {
+            vec![last]
+        } else {
+            Vec::new()
+        },
     }
 }
 
@@ -341,17 +395,29 @@ enum Fence {
     Topic(Revision),
 }
 
-/// Commits a pointer and takes it for the known one.
+/// Commits a pointer that was computed from `known`, and takes it for the known one. What is
+/// compared is the revision of that very value, so that nothing committed meanwhile is lost.
 async fn put(
     shared: &Shared,
     partition: &Partition,
+    known: Option<&Known>,
     next: Pointer,
     fence: Fence,
 ) -> Result<(), TierError> {
+    if let Some(known) = known {
+        // Facts that can only grow under one incarnation (P1); a fall would unname objects.
+        assert!(
+            next.version >= known.pointer.version
+                && next.tier_end >= known.pointer.tier_end
+                && next.log_start >= known.pointer.log_start
+                && next.local_floor >= known.pointer.local_floor,
+            "a tier pointer never goes back: {:?} to {next:?}",
+            known.pointer
+        );
+    }
     let key = key(shared, partition);
-    let known = partition.tier.known();
-    let unknown = known.as_ref().map(|known| known.unknown.clone()).unwrap_or_default();
-    let mut transaction = match &known {
+    let unknown = known.map(|known| known.unknown.clone()).unwrap_or_default();
+    let mut transaction = match known {
         Some(known) => Transaction::new().expect_revision(&key, known.revision),
         None => Transaction::new().expect_absent(&key),
     };
@@ -375,12 +441,19 @@ async fn put(
     let transaction = transaction.put(&key, to_value(&next, &unknown).encode());
     match commit(shared.environment.metadata.as_ref(), transaction).await? {
         Commit::Done(revision) => {
-            let head = known.and_then(|known| known.head);
-            partition.tier.set(Some(Known { pointer: next, unknown, revision, head }));
+            let head = known.and_then(|known| known.head.clone());
+            partition.tier.set(Some(Known {
+                pointer: next,
+                unknown,
+                revision,
+                head,
+            }));
             Ok(())
         }
         Commit::Refused | Commit::Moved => {
-            refresh(shared, partition).await?;
+            refresh(shared, partition)
+                .await
+                .map_err(|error| TierError::Undecided(Box::new(error)))?;
             // After a lost answer the value that is there may be the one that was sent.
             if partition.tier.pointer().as_ref() == Some(&next) {
                 return Ok(());
@@ -395,22 +468,36 @@ async fn claim(
     shared: &Shared,
     partition: &Partition,
     epoch: LeaderEpoch,
-) -> Result<Pointer, TierError> {
-    if let Some(pointer) = partition.tier.pointer().filter(|p| p.claimed_epoch == epoch) {
-        return Ok(pointer);
+) -> Result<Known, TierError> {
+    let known = partition.tier.known();
+    if let Some(known) = known
+        .as_ref()
+        .filter(|known| known.pointer.claimed_epoch == epoch)
+    {
+        return Ok(known.clone());
     }
     let log = &partition.log;
     let start = log.start_offset();
     let before = |offset: Offset| log.epoch_at(offset + -1).unwrap_or(LeaderEpoch::NONE);
     let facts = LogFacts {
         log_start: start,
-        log_start_batch: batch_base(partition, start)?
-            .map(|base| BatchBefore { base, epoch_before: before(base) }),
+        log_start_batch: batch_base(partition, start)?.map(|base| BatchBefore {
+            base,
+            epoch_before: before(base),
+        }),
         epoch_before: before(start),
     };
-    let claimed = pointer::claim(partition.tier.pointer().as_ref(), &facts, epoch)?;
-    put(shared, partition, claimed.clone(), Fence::Partition(epoch)).await?;
-    Ok(claimed)
+    let current = known.as_ref().map(|known| &known.pointer);
+    let claimed = pointer::claim(current, &facts, epoch)?;
+    put(
+        shared,
+        partition,
+        known.as_ref(),
+        claimed,
+        Fence::Partition(epoch),
+    )
+    .await?;
+    partition.tier.known().ok_or(TierError::Moved)
 }
 
 /// The base of the local batch that holds this offset, if one does.
@@ -431,28 +518,43 @@ pub async fn offload(
     partition: &Arc<Partition>,
     near_reserve: bool,
 ) -> Result<bool, TierError> {
-    let Some(uploader) = shared.tiering.uploader() else { return Ok(false) };
-    let Some(epoch) = partition.leading() else { return Ok(false) };
+    let Some(uploader) = shared.tiering.uploader() else {
+        return Ok(false);
+    };
+    let Some(epoch) = partition.leading() else {
+        return Ok(false);
+    };
     if partition.config().remote_copy_disabled {
         return Ok(false);
     }
     let now = shared.environment.now();
     let segments = partition.tier.sealed(&partition.log.segments(), now);
     let committable = partition.last_stable_offset();
-    if segments.first().is_none_or(|segment| segment.end > committable) {
+    if segments
+        .first()
+        .is_none_or(|segment| segment.end > committable)
+    {
         return Ok(false);
     }
     let config = shared.tiering.offload_config();
     // Planned against the unclaimed pointer first: an idle partition costs no claim.
     let unclaimed = match partition.tier.pointer() {
         Some(pointer) => pointer,
-        None => claim(shared, partition, epoch).await?,
+        None => claim(shared, partition, epoch).await?.pointer,
     };
-    let plan = plan_offload(&segments, &unclaimed, committable, config, now, near_reserve);
+    let plan = plan_offload(
+        &segments,
+        &unclaimed,
+        committable,
+        config,
+        now,
+        near_reserve,
+    );
     if plan.is_none() {
         return Ok(false);
     }
-    let pointer = claim(shared, partition, epoch).await?;
+    let claimed = claim(shared, partition, epoch).await?;
+    let pointer = claimed.pointer;
     let Some(plan) = plan_offload(&segments, &pointer, committable, config, now, near_reserve)
     else {
         return Ok(false);
@@ -462,19 +564,24 @@ pub async fn offload(
     let sources = shared
         .environment
         .run(Work::Blocking, move || {
-            bases.iter().map(|base| source(&log, *base)).collect::<Result<Vec<_>, TierError>>()
+            bases
+                .iter()
+                .map(|base| source(&log, *base))
+                .collect::<Result<Vec<_>, TierError>>()
         })
         .await?;
     let identity = shared.tiering.identity(partition);
-    let head = partition.tier.known().and_then(|known| known.head);
+    let head = claimed.head;
     let done = uploader
         .upload(&identity, epoch, sources, &pointer, head.as_deref(), now)
         .await?;
     let committed = commit_upload(shared, partition, &done).await;
     match &committed {
         Ok(()) => uploader.committed(&done),
-        // Whether the pointer names these objects is decided by what the key says now.
-        Err(_) => uploader.abandoned(&done),
+        // The key was read after the transaction had ended, and is another's: nothing names these.
+        Err(TierError::Moved | TierError::Fenced(_)) => uploader.abandoned(&done),
+        // It may still happen (P1): the objects stay pending, and are not collected.
+        Err(_) => {}
     }
     committed?;
     shared.metrics.uploaded(done.object_bytes);
@@ -499,9 +606,9 @@ async fn commit_upload(
 ) -> Result<(), TierError> {
     const TRIES_MAX: usize = 3;
     for _ in 0..TRIES_MAX {
-        let current = partition.tier.pointer().ok_or(TierError::Moved)?;
-        let next = done.rebase(&current).ok_or(TierError::Moved)?;
-        match put(shared, partition, next, Fence::Claimed).await {
+        let known = partition.tier.known().ok_or(TierError::Moved)?;
+        let next = done.rebase(&known.pointer).ok_or(TierError::Moved)?;
+        match put(shared, partition, Some(&known), next, Fence::Claimed).await {
             Ok(()) => {
                 let mut known = partition.tier.lock();
                 if let Some(known) = known.as_mut() {
@@ -552,7 +659,12 @@ fn source(log: &esker_storage::Log, base: Offset) -> Result<SegmentSource, TierE
             })
             .collect(),
         epochs: export.epochs.clone(),
-        producer_snapshot: export.producers.entries.iter().map(tiered_producer).collect(),
+        producer_snapshot: export
+            .producers
+            .entries
+            .iter()
+            .map(tiered_producer)
+            .collect(),
         // No transaction can be open: none is served.
         open_transactions: Vec::new(),
     })
@@ -565,27 +677,43 @@ pub async fn apply_local_retention(
     partition: &Arc<Partition>,
     near_reserve: bool,
 ) {
-    let Some(pointer) = partition.tier.pointer() else { return };
+    let Some(pointer) = partition.tier.pointer() else {
+        return;
+    };
     let config = partition.config();
     let limits = limits(config.local_retention_ms, config.local_retention_bytes);
     let segments = partition.log.segments();
-    let floor = if near_reserve {
+    let wanted = if near_reserve {
         Some(pointer.local_floor)
     } else {
-        local::local_start(&segments, limits, shared.environment.now(), pointer.local_floor)
+        local::local_start(
+            &segments,
+            limits,
+            shared.environment.now(),
+            pointer.local_floor,
+        )
     };
+    // What the log start has passed is wanted by nobody, whatever local retention says.
+    let passed = pointer.log_start.min(pointer.local_floor);
+    let floor = Some(wanted.map_or(passed, |wanted| wanted.max(passed)));
     let Some(floor) = floor.filter(|floor| *floor > partition.log.local_start_offset()) else {
         return;
     };
     // P7: below the floor a replica deletes only while its log agrees with the tier.
-    if partition.log.epoch_at(pointer.tier_end + -1) != Some(pointer.tier_end_epoch) {
+    let agrees = partition.log.epoch_at(pointer.tier_end + -1) == Some(pointer.tier_end_epoch)
+        || floor <= pointer.log_start;
+    if !agrees {
         return;
     }
     let log = Arc::clone(&partition.log);
-    let deleted = shared.environment.run(Work::Blocking, move || log.delete_local_below(floor));
+    let deleted = shared
+        .environment
+        .run(Work::Blocking, move || log.delete_local_below(floor));
     match deleted.await {
         Ok(segments) => {
-            shared.metrics.deleted_locally(segments.iter().map(|segment| segment.bytes).sum());
+            shared
+                .metrics
+                .deleted_locally(segments.iter().map(|segment| segment.bytes).sum());
         }
         Err(error) => {
             warn!(topic = %partition.topic, partition = partition.index, %error, "local copies stay");
@@ -606,16 +734,18 @@ async fn advance_log_start(
     shared: &Arc<Shared>,
     partition: &Arc<Partition>,
 ) -> Result<(), TierError> {
-    let Some(epoch) = partition.leading() else { return Ok(()) };
+    let Some(epoch) = partition.leading() else {
+        return Ok(());
+    };
     let image = shared.image();
-    let Some(topic) = image.topic(&partition.topic) else { return Ok(()) };
+    let Some(topic) = image.topic(&partition.topic) else {
+        return Ok(());
+    };
     if topic.value.topic_id != partition.topic_id {
         return Ok(());
     }
-    let config = crate::config::topic::TopicConfig::new(
-        &topic.value.configs,
-        &shared.config.properties,
-    );
+    let config =
+        crate::config::topic::TopicConfig::new(&topic.value.configs, &shared.config.properties);
     if config.retention_ms < 0 && config.retention_bytes < 0 {
         return Ok(());
     }
@@ -634,16 +764,32 @@ async fn advance_log_start(
     if start <= pointer.log_start {
         return Ok(());
     }
-    let pointer = claim(shared, partition, epoch).await?;
+    let known = claim(shared, partition, epoch).await?;
+    let pointer = &known.pointer;
     let before = |offset: Offset| {
-        partition.log.epoch_at(offset + -1).unwrap_or(pointer.tier_end_epoch)
+        partition
+            .log
+            .epoch_at(offset + -1)
+            .unwrap_or(pointer.tier_end_epoch)
     };
-    let batch = batch_base(partition, start)?
-        .map(|base| BatchBefore { base, epoch_before: before(base) });
-    let next = pointer::advance_log_start(&pointer, start, batch, before(start));
-    put(shared, partition, next, Fence::Topic(topic.revision)).await?;
+    let batch = batch_base(partition, start)?.map(|base| BatchBefore {
+        base,
+        epoch_before: before(base),
+    });
+    let next = pointer::advance_log_start(pointer, start, batch, before(start));
+    put(
+        shared,
+        partition,
+        Some(&known),
+        next,
+        Fence::Topic(topic.revision),
+    )
+    .await?;
     let log = Arc::clone(&partition.log);
-    shared.environment.run(Work::Blocking, move || log.advance_start(start)).await?;
+    shared
+        .environment
+        .run(Work::Blocking, move || log.advance_start(start))
+        .await?;
     info!(topic = %partition.topic, partition = partition.index, log_start_offset = %start, "retention");
     Ok(())
 }

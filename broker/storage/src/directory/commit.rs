@@ -27,6 +27,9 @@ pub struct CommitRound {
     /// Whether another round is due: something was written meanwhile, or what this round reached
     /// is not recorded yet.
     pub more: bool,
+    /// Whether the disk was too full to record what the previous round reached, and log starts that
+    /// moved: a later round does.
+    pub unrecorded: bool,
     /// Logs that the round left out because the disk is full; a later round tries again.
     pub starved: Vec<Arc<Log>>,
 }
@@ -51,6 +54,7 @@ pub(super) fn round(shared: &Shared) -> Result<CommitRound, DirectoryFailed> {
         }
     }
     let unrecorded = record != Record::Starved && !lock(&shared.unrecorded).is_empty();
+    done.unrecorded = record == Record::Starved;
     done.more = unrecorded || !lock(&shared.dirty).is_empty();
     for log in &done.starved {
         log.queue();

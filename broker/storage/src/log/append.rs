@@ -6,7 +6,7 @@ use esker_protocol::records::{Batch, BatchHeader, EndTransactionMarker, Produced
 use esker_protocol::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
 use super::Log;
-use super::state::{Hint, State};
+use super::state::State;
 use crate::config::LogConfig;
 use crate::directory::names::FileKind;
 use crate::error::AppendError;
@@ -248,12 +248,6 @@ impl Log {
         {
             state.epochs_unsaved = true;
         }
-        let segment = state.active.base;
-        state.remember(Hint {
-            offset: header.base_offset,
-            segment,
-            position,
-        });
         self.queue_locked(state);
         Ok(())
     }

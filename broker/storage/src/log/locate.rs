@@ -16,7 +16,6 @@ use crate::index::OffsetEntry;
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) base: Offset,
-    pub(super) end: Offset,
     /// Nothing behind it may be read.
     pub(super) bytes: u64,
     pub(super) offset_entries: u32,
@@ -38,7 +37,6 @@ impl State {
             let relative = active.relative(offset);
             return Place {
                 base: active.base,
-                end: self.end,
                 bytes: active.bytes,
                 offset_entries: active.offset_index.on_disk(),
                 tail_entry: active
@@ -59,7 +57,6 @@ impl State {
         let base = segment.map_or(offset, |segment| segment.base);
         Place {
             base,
-            end: segment.map_or(offset, |segment| segment.end),
             bytes: segment.map_or(0, |segment| segment.bytes),
             offset_entries: segment.map_or(0, |segment| segment.offset_entries),
             tail_entry: None,

@@ -39,7 +39,8 @@ const ATTEMPTS_MAX: usize = 8;
 
 /// The outcome of one attempt.
 enum Attempt {
-    Done(LogRead),
+    /// With the position where the batches end.
+    Done(LogRead, u64),
     /// A batch that is not what it must be, which a cut under way explains.
     Suspect(Damage),
     /// The file is gone.
@@ -63,8 +64,8 @@ impl Log {
             };
             let generation = place.generation;
             match self.read_place(&place, offset, max_bytes, below, at_least_one)? {
-                Attempt::Done(read) if self.confirm(&place, &read) => return Ok(read),
-                Attempt::Done(_) | Attempt::Gone => {}
+                Attempt::Done(read, end) if self.confirm(&place, &read, end) => return Ok(read),
+                Attempt::Done(..) | Attempt::Gone => {}
                 Attempt::Suspect(damage) => {
                     if self.state().generation == generation {
                         return Err(damage.into());
@@ -103,16 +104,12 @@ impl Log {
     }
 
     /// Whether what was read still stands, in which case the place to go on is remembered.
-    fn confirm(&self, place: &Place, read: &LogRead) -> bool {
+    fn confirm(&self, place: &Place, read: &LogRead, position: u64) -> bool {
         let mut state = self.state();
         if state.generation != place.generation {
             return false;
         }
-        if let Some(start) = place.hint
-            && read.next < place.end
-            && !read.bytes.is_empty()
-        {
-            let position = start + read.bytes.len() as u64;
+        if !read.bytes.is_empty() {
             state.remember(Hint {
                 offset: read.next,
                 segment: place.base,
@@ -148,7 +145,7 @@ impl Log {
                 Found::At(start, size) => {
                     let reach = buffer.len() - start;
                     if size > max_bytes && !at_least_one {
-                        return Ok(Attempt::Done(LogRead::empty(offset)));
+                        return Ok(Attempt::Done(LogRead::empty(offset), position));
                     }
                     let rest = place.bytes.saturating_sub(position + start as u64);
                     if size as u64 > rest {
@@ -164,9 +161,7 @@ impl Log {
                             continue;
                         }
                     }
-                    return Ok(take(
-                        place, buffer, start, position, offset, max_bytes, below,
-                    ));
+                    return Ok(take(buffer, start, position, offset, max_bytes, below));
                 }
                 Found::Behind(skip) if skip > 0 && position + (skip as u64) < place.bytes => {
                     position += skip as u64;
@@ -279,7 +274,6 @@ fn find(buffer: &[u8], offset: Offset) -> Found {
 
 /// Cuts the batches that may be returned out of a buffer.
 fn take(
-    place: &Place,
     buffer: Vec<u8>,
     start: usize,
     position: u64,
@@ -291,14 +285,12 @@ fn take(
     let mut first = None;
     let mut next = offset;
     while let Some(rest) = buffer.get(end..).filter(|rest| !rest.is_empty()) {
-        let header = match BatchHeader::parse(rest) {
-            Ok(header) => header,
-            Err(BatchError::Incomplete { .. }) => break,
-            Err(error) => return suspect(place, position + end as u64, next, error.to_string()),
+        // A partial batch, or damage, which the next read meets at its own offset.
+        let Ok(header) = BatchHeader::parse(rest) else {
+            break;
         };
         if first.is_some() && header.base_offset != next {
-            let reason = format!("a batch of offset {}", header.base_offset);
-            return suspect(place, position + end as u64, next, reason);
+            break;
         }
         let size = header.size_in_bytes();
         let fits =
@@ -311,9 +303,10 @@ fn take(
         end += size;
     }
     let bytes = Bytes::from(buffer).slice(start..end);
-    Attempt::Done(LogRead {
+    let read = LogRead {
         bytes,
         start: first.unwrap_or(offset),
         next,
-    })
+    };
+    Attempt::Done(read, position + end as u64)
 }

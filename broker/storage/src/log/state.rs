@@ -13,10 +13,10 @@ use crate::leader_epochs::LeaderEpochs;
 use crate::producers::Producers;
 use crate::segment::{Active, Sealed};
 
-/// How many positions of recent reads and appends are remembered.
+/// How many positions at which reads ended are remembered: readers go on there.
 const HINTS: usize = 4;
 
-/// Where a batch begins, as a reader or the writer last saw it.
+/// Where a batch begins, as a reader last saw it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hint {
     pub(super) offset: Offset,
@@ -137,10 +137,12 @@ impl State {
         sealed.chain([active]).collect()
     }
 
-    /// Remembers where a batch begins, in place of the oldest such.
+    /// Remembers where a batch begins, or will: in place of what was known of the same offset, else
+    /// of the oldest.
     pub(super) fn remember(&mut self, hint: Hint) {
         let same = |known: &Option<Hint>| known.is_some_and(|known| known.offset == hint.offset);
-        if self.hints.iter().any(same) {
+        if let Some(known) = self.hints.iter_mut().find(|known| same(known)) {
+            *known = Some(hint);
             return;
         }
         if let Some(slot) = self.hints.get_mut(self.hint_next) {

@@ -427,7 +427,7 @@ impl Driver {
         let stopped = self.directory.as_ref().expect("started").clean_shutdown();
         let failed = stopped.is_err();
         self.unless_dead(stopped)?;
-        if !failed {
+        if !failed && !self.at_fault() {
             for model in &mut self.models {
                 model.acknowledged = model.end();
                 model.log_start_durable = model.log_start;
