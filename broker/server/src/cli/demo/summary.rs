@@ -217,10 +217,7 @@ pub(super) struct Summary<'a> {
 impl Summary<'_> {
     pub(super) fn show(&self, style: &Style) {
         let Summary {
-            plan,
-            hot,
-            cold,
-            ..
+            plan, hot, cold, ..
         } = self;
         say("");
         say(style.bold("Where the events are now"));
@@ -243,7 +240,11 @@ impl Summary<'_> {
             count(both)
         )));
         say("");
-        let Read { cold: from_cold, hot: from_hot, .. } = self.read;
+        let Read {
+            cold: from_cold,
+            hot: from_hot,
+            ..
+        } = self.read;
         say(style.good(&format!(
             "Verified: {} cold and {} hot events, in order, at the right offsets, byte for byte (hash per partition).",
             count(from_cold.records),
