@@ -590,3 +590,35 @@ fn a_directory_without_metadata_that_holds_records_is_set_aside() {
     let entries = disk.read_dir(Path::new("d")).unwrap();
     assert!(entries.iter().any(|entry| entry.name.ends_with("-stray")));
 }
+
+#[test]
+fn epochs_below_log_start_stay_known_while_local_segments_hold_them() {
+    let rig = Rig::new();
+    for epoch in 1..=4 {
+        rig.log.begin_epoch(LeaderEpoch(epoch)).unwrap();
+        for _ in 0..10 {
+            rig.log
+                .append_as_leader(&batch(100), LeaderEpoch(epoch), NOW, false)
+                .unwrap();
+        }
+    }
+    rig.settle();
+    rig.log.advance_start(Offset(35)).unwrap();
+    rig.settle();
+    let floor = rig.log.segments()[3].base;
+    rig.log.delete_local_below(floor).unwrap();
+    assert!(rig.log.local_start_offset() == floor && floor < Offset(30));
+    let check = |log: &Log| {
+        assert_eq!(log.start_offset(), Offset(35));
+        for offset in floor.0..40 {
+            let epoch = i32::try_from(offset / 10).unwrap() + 1;
+            assert_eq!(log.epoch_at(Offset(offset)), Some(LeaderEpoch(epoch)));
+        }
+    };
+    check(&rig.log);
+    rig.settle();
+    for seed in 0..4 {
+        let (log, _) = open_log(&open(&rig.power_cut(seed)).unwrap()).unwrap();
+        check(&log);
+    }
+}
