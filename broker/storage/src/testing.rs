@@ -1,5 +1,7 @@
 //! What the tests of this crate set up.
 
+mod hooked;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +14,8 @@ use crate::{
     Appended, DirectoryConfig, Identity, Log, LogConfig, LogDirectory, MemoryDisk, OpenError,
     OpenLogError, RecoveryReport,
 };
+
+pub(crate) use hooked::Hooked;
 
 pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 pub(crate) const TOPIC_ID: TopicId = TopicId([1; 16]);

@@ -200,6 +200,29 @@ impl Shared {
         self.judge(result)
     }
 
+    /// Records durably where a log begins from now on, and takes nothing back of what a round has
+    /// published since `recorded` was read.
+    pub(crate) fn record_front(
+        &self,
+        key: PartitionKey,
+        recorded: Recorded,
+    ) -> Result<(), IoFailure> {
+        let mut ends = lock(&self.ends);
+        // It says the old start, and must not follow.
+        let published = lock(&self.unrecorded).remove(&key);
+        let recorded = [ends.get(key), published]
+            .into_iter()
+            .flatten()
+            .fold(recorded, Recorded::and);
+        let result = ends
+            .append(self, BTreeMap::from([(key, recorded)]))
+            .and_then(|()| ends.sync());
+        if let (Err(_), Some(published)) = (&result, published) {
+            lock(&self.unrecorded).entry(key).or_insert(published);
+        }
+        self.judge(result)
+    }
+
     /// Removes the files of a path that may be absent.
     pub(crate) fn remove_if_there(&self, path: &Path) -> io::Result<()> {
         match self.disk.remove_file(path) {

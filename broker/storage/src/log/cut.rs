@@ -237,7 +237,7 @@ impl Log {
     /// local start is recorded before they go.
     pub fn delete_local_below(&self, floor: Offset) -> Result<Vec<SegmentInfo>, ChangeError> {
         let _one_at_a_time = lock(&self.maintenance);
-        let (going, recorded) = {
+        let (going, local_start) = {
             let state = self.state();
             if self.refuses(&state) {
                 return Err(ChangeError::Offline);
@@ -249,19 +249,21 @@ impl Log {
             let Some(last) = going.last() else {
                 return Ok(Vec::new());
             };
-            (
-                going.clone(),
-                Recorded {
-                    local_start: last.end,
-                    ..Log::recorded(&state)
-                },
-            )
+            let local_start = last.end;
+            (going, local_start)
         };
         self.save_epochs_now()?;
-        self.directory.record_now(self.key(), recorded)?;
+        let recorded = {
+            let mut state = self.state();
+            // A round that publishes from here on says the new start too: the last record counts.
+            state.releasing = Some(local_start);
+            Log::recorded(&state)
+        };
+        let kept = self.directory.record_front(self.key(), recorded);
         let removed = {
             let mut state = self.state();
-            let local_start = recorded.local_start;
+            state.releasing = None;
+            kept?;
             state.sealed.retain(|segment| segment.base >= local_start);
             state.local_start = local_start;
             if state

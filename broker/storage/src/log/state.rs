@@ -41,6 +41,8 @@ pub(super) struct State {
 
     pub(super) log_start: Offset,
     pub(super) local_start: Offset,
+    /// Where the local log begins once what is being removed has gone.
+    pub(super) releasing: Option<Offset>,
     pub(super) synced_end: Offset,
     pub(super) end: Offset,
 
@@ -95,6 +97,7 @@ impl State {
             epochs_unsaved: false,
             log_start: start,
             local_start: start,
+            releasing: None,
             synced_end: start,
             end: start,
             sealed: Vec::new(),

@@ -7,8 +7,10 @@ use super::*;
 use crate::disk::Disk as _;
 use crate::error::{AppendError, OpenLogError, ReadError};
 use crate::testing::{
-    EPOCH, NOW, Rig, batch, batch_by, batch_of, log_config, log_path, open, open_log,
+    EPOCH, Hooked, NOW, Rig, batch, batch_by, batch_of, identity, log_config, log_path, open,
+    open_log,
 };
+use crate::{DirectoryConfig, LogDirectory, MemoryDisk};
 
 #[test]
 fn a_read_gives_whole_batches_within_its_bounds() {
@@ -589,4 +591,112 @@ fn a_directory_without_metadata_that_holds_records_is_set_aside() {
     assert_eq!(opened.0.written_end(), Offset(0));
     let entries = disk.read_dir(Path::new("d")).unwrap();
     assert!(entries.iter().any(|entry| entry.name.ends_with("-stray")));
+}
+
+#[test]
+fn epochs_below_log_start_stay_known_while_local_segments_hold_them() {
+    let rig = Rig::new();
+    for epoch in 1..=4 {
+        rig.log.begin_epoch(LeaderEpoch(epoch)).unwrap();
+        for _ in 0..10 {
+            rig.log
+                .append_as_leader(&batch(100), LeaderEpoch(epoch), NOW, false)
+                .unwrap();
+        }
+    }
+    rig.settle();
+    rig.log.advance_start(Offset(35)).unwrap();
+    rig.settle();
+    let floor = rig.log.segments()[3].base;
+    rig.log.delete_local_below(floor).unwrap();
+    assert!(rig.log.local_start_offset() == floor && floor < Offset(30));
+    let check = |log: &Log| {
+        assert_eq!(log.start_offset(), Offset(35));
+        for offset in floor.0..40 {
+            let epoch = i32::try_from(offset / 10).unwrap() + 1;
+            assert_eq!(log.epoch_at(Offset(offset)), Some(LeaderEpoch(epoch)));
+        }
+    };
+    check(&rig.log);
+    rig.settle();
+    for seed in 0..4 {
+        let (log, _) = open_log(&open(&rig.power_cut(seed)).unwrap()).unwrap();
+        check(&log);
+    }
+}
+
+#[test]
+fn a_round_that_ends_while_the_front_goes_does_not_record_the_old_start() {
+    let disk = MemoryDisk::new();
+    let hooked = Hooked::new(disk.clone(), "durable-ends.log");
+    let config = DirectoryConfig::new("d");
+    let directory = LogDirectory::open(Arc::new(hooked.clone()), config, &identity(), &mut || {
+        [3; 16]
+    })
+    .unwrap();
+    let (log, _) = open_log(&directory).unwrap();
+    log.begin_epoch(EPOCH).unwrap();
+    for _ in 0..30 {
+        log.append_as_leader(&batch(100), EPOCH, NOW, false)
+            .unwrap();
+    }
+    while directory.commit_round().unwrap().more {}
+    log.append_as_leader(&batch(1), EPOCH, NOW, false).unwrap();
+    let capture = log.capture().unwrap();
+    for file in &capture.files {
+        file.sync_data().unwrap();
+    }
+    let publishing = Arc::clone(&log);
+    hooked.after_sync(move || {
+        publishing.publish(&capture);
+    });
+    let floor = log.segments()[3].base;
+    assert_eq!(log.delete_local_below(floor).unwrap().len(), 3);
+    // It records what was published meanwhile, and syncs that segments are gone.
+    directory.commit_round().unwrap();
+    for seed in 0..10 {
+        let directory = open(&disk.after_power_cut(seed)).unwrap();
+        let (log, _) = open_log(&directory).unwrap();
+        assert_eq!(log.local_start_offset(), floor);
+        assert_eq!(log.written_end(), Offset(31));
+    }
+}
+
+#[test]
+fn the_front_that_could_not_be_recorded_stays() {
+    let rig = Rig::new();
+    for _ in 0..30 {
+        rig.append(100);
+    }
+    rig.settle();
+    let floor = rig.log.segments()[3].base;
+    let used = u64::MAX - rig.disk.available_bytes(Path::new("d")).unwrap();
+    rig.disk.set_capacity(used);
+    let refused = rig.log.delete_local_below(floor);
+    assert!(matches!(refused, Err(ChangeError::NoSpace)), "{refused:?}");
+    assert_eq!(rig.log.local_start_offset(), Offset(0));
+    assert!(rig.log.read(Offset(0), 1, Offset::MAX, true).is_ok());
+    rig.disk.set_capacity(u64::MAX);
+    assert_eq!(rig.log.delete_local_below(floor).unwrap().len(), 3);
+}
+
+#[test]
+fn what_a_round_published_before_the_front_went_is_not_recorded_behind_it() {
+    let rig = Rig::new();
+    for _ in 0..30 {
+        rig.append(100);
+    }
+    assert!(
+        rig.directory.commit_round().unwrap().more,
+        "a record is due"
+    );
+    let floor = rig.log.segments()[3].base;
+    assert_eq!(rig.log.delete_local_below(floor).unwrap().len(), 3);
+    rig.directory.commit_round().unwrap();
+    for seed in 0..10 {
+        let directory = open(&rig.power_cut(seed)).unwrap();
+        let (log, _) = open_log(&directory).unwrap();
+        assert_eq!(log.local_start_offset(), floor);
+        assert_eq!(log.written_end(), Offset(30));
+    }
 }
