@@ -5,12 +5,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use esker_metadata::values::ClusterValue;
 use esker_tier::layout;
+use esker_tier::remote::{GET_DEADLINE, PUT_DEADLINE};
 use esker_tier::store::{self, ProbeError};
 use esker_tier::upload::Verification;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::environment::Environment;
@@ -50,6 +53,9 @@ pub enum BucketError {
     /// The store cannot be reached.
     #[error("object store: {0}")]
     Store(#[from] object_store::Error),
+    /// The store takes a request and does not answer it.
+    #[error("object store: no answer in time")]
+    Silent,
     /// The cluster key cannot be changed.
     #[error(transparent)]
     Membership(#[from] MembershipError),
@@ -85,18 +91,20 @@ pub async fn open<F: Future<Output = Result<(), MembershipError>>>(
         incarnation: cluster.incarnation,
         unknown: serde_json::Map::new(),
     };
-    match objects.get(&path).await {
-        Ok(found) => check(&path, &found.bytes().await?, &expected)?,
-        Err(object_store::Error::NotFound { .. }) if cluster.bucket_used => {
+    match get(objects, &path).await {
+        Ok(found) => check(&path, &found, &expected)?,
+        Err(BucketError::Store(object_store::Error::NotFound { .. })) if cluster.bucket_used => {
             return Err(BucketError::MarkerMissing(path.to_string()));
         }
-        Err(object_store::Error::NotFound { .. }) => put(objects, &path, &expected).await?,
+        Err(BucketError::Store(object_store::Error::NotFound { .. })) => {
+            put(objects, &path, &expected).await?;
+        }
         // Only the tier waits for a store that is away; hot data is served all the same.
-        Err(error) if cluster.bucket_used => {
+        Err(error @ (BucketError::Store(_) | BucketError::Silent)) if cluster.bucket_used => {
             warn!(%error, "the object store cannot be reached; starting without it for now");
             return Ok(Verification::ReadBack);
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     }
     let random = environment.randomness.bytes16();
     let verification = match store::probe(objects, &cluster.cluster_id, random).await {
@@ -113,6 +121,17 @@ pub async fn open<F: Future<Output = Result<(), MembershipError>>>(
     Ok(verification)
 }
 
+/// A small object, whole.
+async fn get(
+    objects: &Arc<dyn ObjectStore>,
+    path: &object_store::path::Path,
+) -> Result<Bytes, BucketError> {
+    let getting = async { objects.get(path).await?.bytes().await };
+    Ok(timeout(GET_DEADLINE, getting)
+        .await
+        .map_err(|_| BucketError::Silent)??)
+}
+
 async fn put(
     objects: &Arc<dyn ObjectStore>,
     path: &object_store::path::Path,
@@ -123,14 +142,15 @@ async fn put(
         mode: PutMode::Create,
         ..PutOptions::default()
     };
-    match objects
-        .put_opts(path, PutPayload::from(text), options)
+    let putting = objects.put_opts(path, PutPayload::from(text), options);
+    match timeout(PUT_DEADLINE, putting)
         .await
+        .map_err(|_| BucketError::Silent)?
     {
         Ok(_) => Ok(()),
         // Somebody made it meanwhile, or this very request was sent twice: its content decides.
         Err(object_store::Error::AlreadyExists { .. }) => {
-            check(path, &objects.get(path).await?.bytes().await?, marker)
+            check(path, &get(objects, path).await?, marker)
         }
         Err(error) => Err(error.into()),
     }

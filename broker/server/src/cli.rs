@@ -85,7 +85,10 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let text = error.to_string();
             let line = text.lines().next().unwrap_or_default();
-            complain(&format!("{}; see --help", line.trim_start_matches("error: ")));
+            complain(&format!(
+                "{}; see --help",
+                line.trim_start_matches("error: ")
+            ));
             return ExitCode::from(2);
         }
     };

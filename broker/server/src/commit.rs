@@ -22,6 +22,9 @@ const RELAXED_ROUND_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a round that found no space waits before the next.
 const STARVED_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often a directory that is not written to is looked at.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Tells a directory's commit loop that there is something to sync.
 #[derive(Debug, Clone, Default)]
 pub struct Dirty(Arc<Notify>);
@@ -45,6 +48,9 @@ pub async fn run(
             biased;
             () = stop.cancelled() => return,
             () = dirty.0.notified() => {}
+            // A deletion or a roll that failed fails the directory as well, and nobody appends to
+            // a failed one: without a look of its own the process would never say so (P6).
+            () = tokio::time::sleep(HEALTH_INTERVAL) => if !directory.is_failed() { continue },
         }
         if shared.config.durability == Durability::Relaxed {
             tokio::select! {

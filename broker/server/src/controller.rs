@@ -10,6 +10,7 @@ use std::time::Duration;
 use esker_metadata::Image;
 use esker_metadata::controller as decide;
 use esker_protocol::TopicId;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -20,6 +21,9 @@ use crate::environment::Work;
 
 /// How long a pass that did not finish its work waits before the next.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long after a topic's deletion objects of it may still arrive.
+const LATE_PUT_MAX: Duration = esker_tier::remote::PUT_DEADLINE;
 
 /// Follows the image until `stop`.
 pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
@@ -64,42 +68,69 @@ async fn pass(shared: &Arc<Shared>) -> bool {
 /// objects, must not keep others from being created.
 pub async fn clean(shared: Arc<Shared>, stop: CancellationToken) {
     let mut images = shared.images();
+    let mut cleaned = BTreeMap::new();
     loop {
         images.mark_unchanged();
-        let is_settled = tokio::select! {
+        let again_at = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            is_settled = clean_all(&shared) => is_settled,
+            again_at = clean_all(&shared, &mut cleaned) => again_at,
+        };
+        let again = async {
+            match again_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
         };
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             changed = images.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(RETRY_PAUSE), if !is_settled => {}
+            () = again => {}
         }
     }
 }
 
-async fn clean_all(shared: &Arc<Shared>) -> bool {
+/// Cleans up after every deleted topic as far as that can be done now; `cleaned` says when each was
+/// found clean for the first time. Returns when another pass is due, if one is.
+async fn clean_all(
+    shared: &Arc<Shared>,
+    cleaned: &mut BTreeMap<TopicId, Instant>,
+) -> Option<Instant> {
     let image = shared.image();
     if !is_controller(shared, &image) {
-        return true;
+        cleaned.clear();
+        return None;
     }
-    let mut is_settled = true;
+    cleaned.retain(|id, _| image.deleted().any(|(deleted, _)| deleted == *id));
+    let mut due: Vec<Instant> = Vec::new();
     for (id, deleted) in image.deleted() {
         let Some(transaction) = decide::forget_topic(&image, id) else {
             continue;
         };
+        // A PUT that was under way when the topic went may arrive until its deadline has passed:
+        // only what a listing after that finds is all that there will ever be (P7).
+        let listed_again_at = cleaned.get(&id).map(|at| *at + LATE_PUT_MAX);
+        if let Some(at) = listed_again_at.filter(|at| *at > Instant::now()) {
+            due.push(at);
+            continue;
+        }
         if !is_gone(shared, id, &deleted.value.topic).await {
-            is_settled = false;
+            due.push(Instant::now() + RETRY_PAUSE);
+            continue;
+        }
+        if listed_again_at.is_none() && shared.tiering.uploader().is_some() {
+            let now = Instant::now();
+            cleaned.insert(id, now);
+            due.push(now + LATE_PUT_MAX);
             continue;
         }
         if let Err(error) = commit(shared.environment.metadata.as_ref(), transaction).await {
             warn!(%error, "a deleted topic was not forgotten");
-            is_settled = false;
+            due.push(Instant::now() + RETRY_PAUSE);
         }
     }
-    is_settled
+    due.into_iter().min()
 }
 
 fn is_controller(shared: &Shared, image: &Image) -> bool {

@@ -163,6 +163,11 @@ impl Executor {
         self.0.state().dooms.remove(&group);
     }
 
+    /// Whether a group was killed.
+    pub(crate) fn is_dead(&self, group: Group) -> bool {
+        self.0.state().dead.contains(&group)
+    }
+
     /// How often tasks were polled so far: equal in equal runs.
     pub(crate) fn polls(&self) -> u64 {
         self.0.state().polls

@@ -76,8 +76,8 @@ pub struct Outcome {
 /// Starts under bad weather before the weather turns.
 const STARTS_MAX: u64 = 4;
 
-/// How long it is calm at the end: longer than collection waits.
-const CALM: Duration = Duration::from_secs(150);
+/// How long it is calm at the end: longer than collection, and the end of a deleted topic, wait.
+const CALM: Duration = Duration::from_secs(200);
 
 const PRODUCERS: u64 = 3;
 const FOLLOWERS: u64 = 2;

@@ -250,9 +250,14 @@ impl World {
                 Err("it hangs".to_owned())
             }
         };
+        self.executor.spare(group);
+        // Its doom may have come with the very poll in which it said that it serves.
+        let outcome = match outcome {
+            Ok(_) if self.executor.is_dead(group) => Err("killed when it served".to_owned()),
+            outcome => outcome,
+        };
         match outcome {
             Ok(shared) => {
-                self.executor.spare(group);
                 self.trace.note(format_args!("process {} serves", group.0));
                 self.state().running = Some(Running {
                     group,
