@@ -2,6 +2,11 @@
 //!
 //! `SIM_SEEDS=200` runs so many, `SIM_SEED=17` runs one and prints what happens.
 
+#![expect(
+    clippy::print_stderr,
+    reason = "a failing seed says how to run it again"
+)]
+
 use esker_simulation::{Options, Outcome, Summary, run};
 
 fn run_seed(seed: u64, options: Options) -> Outcome {
