@@ -27,7 +27,6 @@ async fn every_version_of_every_served_api_is_answered() {
         let request = ApiVersionsRequest {
             client_software_name: Cow::Borrowed(if version >= 3 { "test" } else { "" }),
             client_software_version: Cow::Borrowed(if version >= 3 { "1.0" } else { "" }),
-            ..ApiVersionsRequest::default()
         };
         let served = esker_server::dispatch::SERVED.len();
         wire.call(version, &request, |r: ApiVersionsResponse<'_>| {
