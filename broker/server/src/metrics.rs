@@ -18,6 +18,7 @@ pub struct Metrics {
     partitions_offline: IntGauge,
     directories_failed: IntGauge,
     durability_relaxed: IntGauge,
+    unclean_elections: IntCounter,
     tier_upload_bytes: IntCounter,
     tier_uploads: IntCounter,
     tier_upload_failures: IntCounter,
@@ -69,6 +70,10 @@ impl Metrics {
             durability_relaxed: gauge(
                 "log_durability_relaxed",
                 "1 where acknowledged records may be lost in a crash of the machine.",
+            )?,
+            unclean_elections: counter(
+                "unclean_elections_total",
+                "Partitions led without proof that every acknowledged record is there.",
             )?,
             tier_upload_bytes: counter("tier_upload_bytes_total", "Bytes of objects uploaded.")?,
             tier_uploads: counter("tier_uploads_total", "Uploads that were committed.")?,
@@ -133,6 +138,10 @@ impl Metrics {
 
     pub(crate) fn set_relaxed(&self, relaxed: bool) {
         self.durability_relaxed.set(i64::from(relaxed));
+    }
+
+    pub(crate) fn unclean_election(&self) {
+        self.unclean_elections.inc();
     }
 
     pub(crate) fn uploaded(&self, bytes: u64) {

@@ -47,9 +47,18 @@ pub struct Proof {
     pub last_incarnation: Option<ProcessId>,
     /// The directories that list it.
     pub directories: Vec<DirectoryId>,
+    /// The directories that may lack what it acknowledged: it was relaxed, and they have no
+    /// clean-shutdown file of it.
+    pub unclean: Vec<DirectoryId>,
 }
 
 impl Proof {
+    /// Whether leading from this directory is an unclean election: as the sole replica it is elected
+    /// all the same, but visibly.
+    fn is_unclean(&self, directory: DirectoryId) -> bool {
+        self.unclean.contains(&directory)
+    }
+
     fn covers(&self, directory: DirectoryId) -> bool {
         self.last_incarnation.is_none() || self.directories.contains(&directory)
     }
@@ -444,10 +453,11 @@ struct Candidate {
     key: String,
     revision: Revision,
     next: PartitionValue,
+    is_unclean: bool,
 }
 
 /// Leads what the image says this broker leads, after raising epochs where P4 asks for it.
-async fn lead_assigned(shared: &Arc<Shared>, image: &Image, _proof: &Proof) -> bool {
+async fn lead_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bool {
     let own = shared.config.node_id;
     let mut candidates = Vec::new();
     let mut is_settled = true;
@@ -465,9 +475,12 @@ async fn lead_assigned(shared: &Arc<Shared>, image: &Image, _proof: &Proof) -> b
         }
         let own_epoch = shared.replicas.raised(topic_id, index);
         if is_fresh(shared, value, &partition) || own_epoch == Some(value.value.leader_epoch) {
-            is_settled &= lead(shared, partition, value.value.leader_epoch).await;
+            let claims_first =
+                own_epoch.is_some() && proof.is_unclean(DirectoryId(partition.directory.id().0));
+            let epoch = value.value.leader_epoch;
+            is_settled &= lead(shared, partition, epoch, claims_first).await;
         } else {
-            candidates.push(candidate(shared, value, partition));
+            candidates.push(candidate(shared, proof, value, partition));
         }
     }
     for batch in candidates.chunks(EPOCHS_PER_TRANSACTION_MAX) {
@@ -489,6 +502,7 @@ fn is_fresh(shared: &Shared, value: &Versioned<PartitionValue>, partition: &Part
 
 fn candidate(
     shared: &Shared,
+    proof: &Proof,
     value: &Versioned<PartitionValue>,
     partition: Arc<Partition>,
 ) -> Candidate {
@@ -498,6 +512,12 @@ fn candidate(
     next.leader = Some(own);
     next.last_known_leader = Some(own);
     next.leader_epoch = next.leader_epoch.next();
+    let is_unclean = value.value.directory(own) == Some(directory) && proof.is_unclean(directory);
+    if is_unclean {
+        warn!(topic = %partition.topic, partition = partition.index, epoch = %next.leader_epoch, "unclean election: the last process was relaxed and did not stop cleanly");
+        shared.metrics.unclean_election();
+        next.last_unclean_epoch = Some(next.leader_epoch);
+    }
     if !next.isr.contains(&own) {
         next.isr.push(own);
     }
@@ -513,6 +533,7 @@ fn candidate(
         partition,
         revision: value.revision,
         next,
+        is_unclean,
     }
 }
 
@@ -527,7 +548,7 @@ async fn raise_and_lead(shared: &Arc<Shared>, batch: &[Candidate]) -> bool {
                 shared
                     .replicas
                     .note_raised(partition.topic_id, partition.index, epoch);
-                all_led &= lead(shared, partition, candidate.next.leader_epoch).await;
+                all_led &= lead(shared, partition, epoch, candidate.is_unclean).await;
             }
             all_led
         }
@@ -558,8 +579,13 @@ async fn raise(shared: &Shared, batch: &[Candidate]) -> Result<Commit, esker_met
 }
 
 /// Leads a partition under an epoch that is committed: what the tier holds is checked first (P8).
-async fn lead(shared: &Arc<Shared>, partition: Arc<Partition>, epoch: LeaderEpoch) -> bool {
-    if let Err(error) = tiering::prepare(shared, &partition, epoch).await {
+async fn lead(
+    shared: &Arc<Shared>,
+    partition: Arc<Partition>,
+    epoch: LeaderEpoch,
+    claims_first: bool,
+) -> bool {
+    if let Err(error) = tiering::prepare(shared, &partition, epoch, claims_first).await {
         if matches!(error, TierError::Rewound { .. }) {
             error!(topic = %partition.topic, partition = partition.index, %error, "the partition stays offline");
             partition.take_offline();

@@ -69,6 +69,13 @@ impl Opened {
     /// What the proof of P6 rests on. Taken before this process is listed anywhere.
     #[must_use]
     pub fn proof(&self) -> Proof {
+        let is_unclean = |directory: &LogDirectory, last: ProcessId| {
+            let was_relaxed = directory.incarnations().iter().any(|incarnation| {
+                incarnation.id.0 == last.0
+                    && incarnation.durability == esker_storage::Durability::Relaxed
+            });
+            was_relaxed && directory.last_clean_shutdown() != Some(TopicId(last.0))
+        };
         let lists = |directory: &LogDirectory, last: ProcessId| {
             directory
                 .incarnations()
@@ -84,6 +91,16 @@ impl Opened {
                     self.before
                         .last_incarnation
                         .is_some_and(|last| lists(directory, last))
+                })
+                .map(|directory| DirectoryId(directory.id().0))
+                .collect(),
+            unclean: self
+                .directories
+                .iter()
+                .filter(|directory| {
+                    self.before
+                        .last_incarnation
+                        .is_some_and(|last| is_unclean(directory, last))
                 })
                 .map(|directory| DirectoryId(directory.id().0))
                 .collect(),

@@ -11,6 +11,8 @@ use esker_protocol::ErrorCode;
 use esker_protocol::records::{Batches, Caps};
 use esker_server::Broker;
 use esker_storage::MemoryDisk;
+use futures::StreamExt;
+use object_store::ObjectStore;
 
 const SETTINGS: &[(&str, &str)] = &[
     ("offload.min.bytes", "1"),
@@ -159,6 +161,10 @@ async fn a_deleted_topic_takes_its_objects_along_and_its_name_is_free() {
     create(&mut wire, "topic", 1, COLD).await;
     fill(&mut wire, 0..20).await;
     until_cold(&broker, 10).await;
+    let old = broker
+        .shared()
+        .topic_id("topic")
+        .expect("the topic is there");
     let request = esker_protocol::messages::DeleteTopicsRequest {
         topic_names: vec!["topic".into()],
         timeout_ms: 10_000,
@@ -175,13 +181,25 @@ async fn a_deleted_topic_takes_its_objects_along_and_its_name_is_free() {
     create(&mut wire, "topic", 1, COLD).await;
     fill(&mut wire, 0..3).await;
     read_all(&mut wire, 0, 3).await;
-    let deleted = async {
-        while broker.shared().image().deleted().next().is_some() {
+    // The key of the deletion stays until a late upload can no longer arrive; the objects go now.
+    let objects = stores.objects.clone().expect("there is a store");
+    let old = old.to_hex();
+    let cleaned = async {
+        loop {
+            let listed: Vec<_> = objects.list(None).collect().await;
+            let is_left = |path: &object_store::path::Path| path.as_ref().contains(&old);
+            if !listed
+                .iter()
+                .flatten()
+                .any(|object| is_left(&object.location))
+            {
+                return;
+            }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), deleted)
+    tokio::time::timeout(Duration::from_secs(20), cleaned)
         .await
-        .expect("cleaned");
+        .expect("objects go");
     broker.stop().await;
 }

@@ -260,7 +260,8 @@ fn agreement(pointer: &Pointer, log: LocalFacts) -> Agreement {
     }
 }
 
-/// Checks a log against its tier before it is led, and starts it anew where P8 asks for it.
+/// Checks a log against its tier before it is led, and starts it anew where P8 asks for it. After an
+/// election without proof the tier is claimed first.
 ///
 /// # Errors
 /// The store or the objects cannot be read, or the store was rewound.
@@ -268,10 +269,17 @@ pub async fn prepare(
     shared: &Arc<Shared>,
     partition: &Arc<Partition>,
     epoch: LeaderEpoch,
+    claims_first: bool,
 ) -> Result<(), TierError> {
     refresh(shared, partition).await?;
     let Some(pointer) = partition.tier.pointer() else {
         return Ok(());
+    };
+    // Without proof the value at hand will not do: an older leader may still commit to it.
+    let pointer = if claims_first {
+        claim(shared, partition, epoch).await?.pointer
+    } else {
+        pointer
     };
     let log = &partition.log;
     let facts = LocalFacts {
