@@ -86,6 +86,13 @@ pub(crate) async fn local(
             remote(shared, partition, offset, max_bytes, at_least_one).await
         }
         Err(ReadError::OutOfRange { .. }) => Err(ReadFailure::OutOfRange),
+        // What the tier has too is served from there; its copy was checked when it was committed.
+        Err(ReadError::Damaged(damage))
+            if partition.tier.end().is_some_and(|(end, _)| offset < end) =>
+        {
+            tracing::warn!(topic = %partition.topic, partition = partition.index, %offset, %damage, "a damaged local copy is read from the tier");
+            remote(shared, partition, offset, max_bytes, at_least_one).await
+        }
         Err(error) => Err(ReadFailure::Storage(error)),
     }
 }
