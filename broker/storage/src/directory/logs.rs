@@ -127,6 +127,11 @@ impl LogDirectory {
                     topic: name.topic.clone(),
                     partition: name.partition,
                 },
+                IoFailure::Exhausted(source) => OpenLogError::Exhausted {
+                    topic: name.topic.clone(),
+                    partition: name.partition,
+                    source,
+                },
                 IoFailure::Failed(failed) => OpenLogError::Failed(failed),
             })?;
         let key = (name.topic_id, name.partition);
@@ -218,7 +223,7 @@ impl LogDirectory {
             }
         }
         shared.disk.rename(path, &target)?;
-        shared.disk.sync_dir(&shared.config.path)?;
+        shared.file_system.sync_names()?;
         Ok(target)
     }
 
@@ -283,7 +288,7 @@ impl LogDirectory {
         };
         match shared.record_now((name.topic_id, name.partition), recorded) {
             // The renamed directory says the same at the next start.
-            Ok(()) | Err(IoFailure::NoSpace) => Ok(()),
+            Ok(()) | Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => Ok(()),
             Err(IoFailure::Failed(failed)) => Err(failed.into()),
         }
     }
@@ -301,7 +306,7 @@ impl LogDirectory {
             }
         }
         if removed > 0 {
-            shared.settle(shared.disk.sync_dir(path))?;
+            shared.settle(shared.file_system.sync_names())?;
         }
         Ok(removed)
     }

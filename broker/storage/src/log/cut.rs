@@ -5,7 +5,7 @@
 //! refused meanwhile.
 
 use std::io;
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard};
 
 use esker_protocol::{LeaderEpoch, Offset, Timestamp};
 
@@ -15,6 +15,7 @@ use super::recovery::{PlanError, RecoveryReport};
 use super::state::{SegmentInfo, State};
 use crate::directory::durable_ends::Recorded;
 use crate::directory::names::FileKind;
+use crate::disk::FileSystem;
 use crate::error::{ChangeError, ReadError};
 use crate::leader_epochs::LeaderEpochs;
 use crate::lock::lock;
@@ -83,6 +84,7 @@ impl Log {
             PlanError::Io(error) => ReadError::from(error),
         })?;
         let end = plan.end;
+        let names = self.directory.judge(self.open_names())?;
         let recorded = {
             let state = self.state();
             Recorded {
@@ -104,12 +106,18 @@ impl Log {
             carried
         };
         carried.map_err(|error| self.directory.fail(error))?;
-        self.sync_cut()?;
+        self.sync_cut(names.as_ref())?;
         Ok(end)
     }
 
+    /// Opens what syncs the names in the log's directory: before a cut, when the want of a descriptor
+    /// can still be answered.
+    pub(super) fn open_names(&self) -> io::Result<Arc<dyn FileSystem>> {
+        self.directory.disk.open_file_system(&self.path)
+    }
+
     /// Syncs a cut: epochs, files, names.
-    pub(super) fn sync_cut(&self) -> Result<(), ChangeError> {
+    pub(super) fn sync_cut(&self, names: &dyn FileSystem) -> Result<(), ChangeError> {
         if self.state().epochs_unsaved {
             self.save_epochs_locked()
                 .map_err(|failure| self.directory.fail_with(failure))?;
@@ -123,7 +131,7 @@ impl Log {
         let synced = files
             .iter()
             .try_for_each(|file| file.sync_data())
-            .and_then(|()| self.directory.disk.sync_dir(&self.path));
+            .and_then(|()| names.sync_names());
         synced.map_err(|error| self.directory.fail(error))?;
         Ok(())
     }
@@ -169,6 +177,7 @@ impl Log {
         now: Timestamp,
     ) -> Result<(), ChangeError> {
         let start = recorded.end;
+        let names = self.directory.judge(self.open_names())?;
         self.directory.record_now(self.key(), recorded)?;
         let begun = {
             let mut state = self.state();
@@ -200,7 +209,7 @@ impl Log {
             removed.and_then(|()| self.begin_anew(&mut state, start))
         };
         begun.map_err(|error| self.directory.fail(error))?;
-        self.sync_cut()
+        self.sync_cut(names.as_ref())
     }
 
     fn begin_anew(&self, state: &mut State, start: Offset) -> io::Result<()> {

@@ -5,7 +5,7 @@ use esker_protocol::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, 
 
 use super::*;
 use crate::disk::Disk as _;
-use crate::error::{AppendError, OpenLogError, ReadError};
+use crate::error::{AppendError, DirectoryError, OpenLogError, ReadError};
 use crate::testing::{
     EPOCH, Hooked, NOW, Rig, batch, batch_by, batch_of, identity, log_config, log_path, open,
     open_log,
@@ -698,5 +698,114 @@ fn what_a_round_published_before_the_front_went_is_not_recorded_behind_it() {
         let (log, _) = open_log(&directory).unwrap();
         assert_eq!(log.local_start_offset(), floor);
         assert_eq!(log.written_end(), Offset(30));
+    }
+}
+
+/// Everything that a log does while it grows; what was refused is tried again without a limit.
+fn grow(rig: &Rig, limits: &mut dyn FnMut()) -> usize {
+    let refusals = std::cell::Cell::new(0);
+    let attempt = |result: Result<(), AppendError>| match result {
+        Ok(()) => true,
+        Err(AppendError::Exhausted(_)) => {
+            refusals.set(refusals.get() + 1);
+            rig.disk.limit_opens(None);
+            false
+        }
+        Err(other) => panic!("{other}"),
+    };
+    for sequence in 0..8 {
+        for transactional in [false, true] {
+            let one = batch_by(5 + i64::from(transactional), sequence, transactional);
+            limits();
+            while !attempt(rig.log.append_as_leader(&one, EPOCH, NOW, false).map(drop)) {}
+        }
+        let marker = EndTransactionMarker {
+            commit: sequence % 2 == 0,
+            coordinator_epoch: 0,
+        };
+        let (id, epoch) = (ProducerId(6), ProducerEpoch(0));
+        let end = || {
+            rig.log
+                .append_marker(id, epoch, marker, EPOCH, NOW)
+                .map(drop)
+        };
+        limits();
+        while !attempt(end()) {}
+        limits();
+        let round = rig.directory.commit_round().unwrap();
+        if !round.starved.is_empty() {
+            assert!(rig.log.durable_end() < rig.log.written_end());
+            refusals.set(refusals.get() + 1);
+        }
+        rig.disk.limit_opens(None);
+    }
+    refusals.get()
+}
+
+#[test]
+fn want_of_descriptors_refuses_cleanly_and_fails_nothing() {
+    let mut refusals = 0;
+    for opens in 0..6 {
+        let rig = Rig::with_open_files(1);
+        refusals += grow(&rig, &mut || rig.disk.limit_opens(Some(opens)));
+        assert!(!rig.directory.is_failed());
+        rig.settle();
+        let well = Rig::new();
+        grow(&well, &mut || {});
+        assert_eq!(rig.bytes(), well.bytes(), "nothing twice, nothing torn");
+        assert_eq!(rig.log.durable_end(), rig.log.written_end());
+        for seed in 0..4 {
+            let (log, _) = open_log(&open(&rig.power_cut(seed)).unwrap()).unwrap();
+            assert_eq!(log.written_end(), well.log.written_end());
+            let all = |log: &Log| log.aborted_transactions(Offset(0), Offset::MAX).unwrap();
+            assert_eq!(all(&log), all(&well.log));
+        }
+    }
+    assert!(refusals > 12, "{refusals}");
+}
+
+#[test]
+fn changes_that_want_descriptors_are_refused_and_done_later() {
+    let rig = Rig::with_open_files(1);
+    for _ in 0..30 {
+        rig.append(100);
+    }
+    rig.settle();
+    rig.disk.limit_opens(Some(0));
+    let refused = |result: Result<(), ChangeError>| {
+        assert!(
+            matches!(result, Err(ChangeError::Exhausted(_))),
+            "{result:?}"
+        );
+    };
+    let floor = rig.log.segments()[3].base;
+    refused(rig.log.delete_local_below(floor).map(drop));
+    refused(rig.log.roll_now(NOW).map(drop));
+    let none = ProducerSnapshot::default();
+    refused(rig.log.restart_at(Offset(100), Vec::new(), &none, NOW));
+    let listed = rig.directory.partitions();
+    assert!(matches!(listed, Err(DirectoryError::Exhausted { .. })));
+    assert!(!rig.directory.is_failed());
+    assert_eq!(rig.log.written_end(), Offset(30));
+    rig.disk.limit_opens(None);
+    rig.log.delete_local_below(floor).unwrap();
+    rig.log.roll_now(NOW).unwrap();
+    rig.append(10);
+    assert_eq!(rig.directory.partitions().unwrap().len(), 1);
+
+    let directory = open(&rig.disk.after_kill()).unwrap();
+    drop(directory);
+    let disk = rig.disk.after_kill();
+    let directory = open(&disk).unwrap();
+    for opens in 0.. {
+        disk.limit_opens(Some(opens));
+        match open_log(&directory) {
+            Ok((log, _)) => {
+                assert_eq!(log.written_end(), Offset(31));
+                break;
+            }
+            Err(OpenLogError::Exhausted { .. }) => assert!(!directory.is_failed()),
+            Err(other) => panic!("{other}"),
+        }
     }
 }
