@@ -112,7 +112,9 @@ impl Log {
         };
         let mut bytes = Vec::with_capacity(AbortedTransaction::BYTES);
         aborted.put(&mut bytes);
-        file.write_all_at(file.len()?, &bytes)
+        file.write_all_at(file.len()?, &bytes)?;
+        state.active.has_aborted = true;
+        Ok(())
     }
 
     /// Removes a file of a segment, if it is there.

@@ -8,7 +8,7 @@ use crate::disk::Disk as _;
 use crate::error::{AppendError, DirectoryError, OpenLogError, ReadError};
 use crate::testing::{
     EPOCH, Hooked, NOW, Rig, batch, batch_by, batch_of, identity, log_config, log_path, open,
-    open_log,
+    open_log, open_with,
 };
 use crate::{DirectoryConfig, LogDirectory, MemoryDisk};
 
@@ -808,4 +808,70 @@ fn changes_that_want_descriptors_are_refused_and_done_later() {
             Err(other) => panic!("{other}"),
         }
     }
+}
+
+#[test]
+fn without_aborted_transactions_no_index_is_opened() {
+    let rig = Rig::with_open_files(1);
+    for _ in 0..30 {
+        rig.append(100);
+    }
+    rig.settle();
+    let found = |rig: &Rig, log: &Log, opens| {
+        rig.disk.limit_opens(Some(opens));
+        let found = log.aborted_transactions(Offset(0), Offset(60)).unwrap();
+        rig.disk.limit_opens(None);
+        found.len()
+    };
+    assert_eq!(found(&rig, &rig.log, 0), 0);
+    // One in a segment in the middle, and nothing is asked of the others.
+    rig.log
+        .append_as_leader(&batch_by(6, 0, true), EPOCH, NOW, false)
+        .unwrap();
+    let abort = EndTransactionMarker {
+        commit: false,
+        coordinator_epoch: 0,
+    };
+    rig.log
+        .append_marker(ProducerId(6), ProducerEpoch(0), abort, EPOCH, NOW)
+        .unwrap();
+    for _ in 0..20 {
+        rig.append(100);
+    }
+    assert_eq!(found(&rig, &rig.log, 1), 1);
+    assert_eq!(
+        rig.log
+            .aborted_transactions(Offset(40), Offset(50))
+            .unwrap(),
+        []
+    );
+    rig.settle();
+    let reopened = |disk: MemoryDisk| {
+        let config = DirectoryConfig {
+            open_files_max: 1,
+            ..DirectoryConfig::new("d")
+        };
+        let directory = open_with(&disk, config).unwrap();
+        let (log, _) = open_log(&directory).unwrap();
+        let rig = Rig {
+            disk,
+            directory,
+            log,
+        };
+        assert_eq!(found(&rig, &rig.log, 1), 1);
+        rig
+    };
+    for seed in 0..4 {
+        let rig = reopened(rig.power_cut(seed));
+        assert_eq!(rig.log.truncate_to(Offset(35)).unwrap(), Offset(35));
+        assert_eq!(found(&rig, &rig.log, 1), 1);
+        assert_eq!(rig.log.truncate_to(Offset(31)).unwrap(), Offset(31));
+        assert_eq!(found(&rig, &rig.log, 0), 0);
+    }
+    let rig = reopened(rig.power_cut(9));
+    rig.directory
+        .register_incarnation(TopicId([8; 16]), None)
+        .unwrap();
+    rig.directory.clean_shutdown().unwrap();
+    reopened(rig.disk.after_kill());
 }
