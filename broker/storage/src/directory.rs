@@ -34,6 +34,7 @@ use crate::lock::lock;
 pub use commit::CommitRound;
 pub(crate) use format::RecordedEnd;
 pub use logs::FoundPartition;
+pub(crate) use logs::STRAY;
 pub use meta::{Incarnation, Seen};
 pub(crate) use shared::{IoFailure, Shared, is_refusal};
 

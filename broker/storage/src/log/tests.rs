@@ -875,3 +875,105 @@ fn without_aborted_transactions_no_index_is_opened() {
     rig.directory.clean_shutdown().unwrap();
     reopened(rig.disk.after_kill());
 }
+
+#[test]
+fn a_log_that_disagrees_is_set_aside_and_begun_anew_at_every_step() {
+    let stray = |disk: &MemoryDisk| {
+        let entries = disk.read_dir(Path::new("d")).unwrap();
+        let mut names = entries.into_iter().map(|entry| entry.name);
+        names.find(|name| name.ends_with("-stray"))
+    };
+    for change in 1.. {
+        let rig = Rig::new();
+        for sequence in 0..30 {
+            let batch = batch_by(5, sequence, false);
+            rig.log.append_as_leader(&batch, EPOCH, NOW, false).unwrap();
+        }
+        rig.settle();
+        let given = rig.log.producers();
+        let bytes = rig.bytes();
+        let epochs = vec![(LeaderEpoch(2), Offset(0)), (LeaderEpoch(4), Offset(10))];
+        rig.disk.crash_at(rig.disk.operations() + change);
+        let restarted = rig
+            .log
+            .set_aside_and_restart_at(Offset(20), epochs, &given, NOW);
+        let done = restarted.is_ok();
+        let disk = rig.power_cut(change);
+        let directory = open(&disk).unwrap();
+        let (log, report) = open_log(&directory).unwrap();
+        if log.written_end() == Offset(30) {
+            assert!(!done, "{report:?}");
+            assert_eq!(stray(&disk), None, "it is where it was");
+            let rig = Rig {
+                disk,
+                directory,
+                log,
+            };
+            assert!(rig.bytes() == bytes);
+            continue;
+        }
+        let (start, end) = (log.local_start_offset(), log.written_end());
+        assert_eq!(start, end, "{report:?}");
+        assert!(start == Offset(20) || (start == Offset(0) && !done));
+        // What was there is there still, to the byte.
+        let aside = Path::new("d").join(stray(&disk).unwrap());
+        let mut kept = Vec::new();
+        for entry in disk.read_dir(&aside).unwrap() {
+            if entry.name.ends_with(".log") {
+                kept.extend(crate::disk::read_all(&disk, &aside.join(entry.name)).unwrap());
+            }
+        }
+        assert!(kept == bytes);
+        if done {
+            assert_eq!(restarted.unwrap().file_name(), aside.file_name());
+            assert_eq!(log.producers(), given);
+            assert_eq!(log.epoch_at(Offset(19)), Some(LeaderEpoch(4)));
+            assert_eq!(log.latest_epoch(), LeaderEpoch(4));
+            log.begin_epoch(LeaderEpoch(5)).unwrap();
+            let appended = log
+                .append_as_leader(&batch(1), LeaderEpoch(5), NOW, false)
+                .unwrap();
+            assert_eq!(appended.base_offset, Offset(20));
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_log_goes_on_in_place_of_the_one_that_was_set_aside() {
+    let rig = Rig::new();
+    for _ in 0..30 {
+        rig.append(100);
+    }
+    let epochs = || vec![(LeaderEpoch(2), Offset(0))];
+    let none = ProducerSnapshot::default();
+    let first = rig
+        .log
+        .set_aside_and_restart_at(Offset(20), epochs(), &none, NOW)
+        .unwrap();
+    assert_eq!(rig.log.epoch_at(Offset(20)), None);
+    rig.log.begin_epoch(LeaderEpoch(3)).unwrap();
+    for _ in 0..20 {
+        rig.log
+            .append_as_leader(&batch(100), LeaderEpoch(3), NOW, false)
+            .unwrap();
+    }
+    assert_eq!(rig.log.epoch_at(Offset(20)), Some(LeaderEpoch(3)));
+    let second = rig
+        .log
+        .set_aside_and_restart_at(Offset(30), epochs(), &none, NOW)
+        .unwrap();
+    assert_ne!(first, second, "none takes the place of another");
+    assert_eq!(rig.directory.partitions().unwrap().len(), 1);
+    rig.log.begin_epoch(LeaderEpoch(4)).unwrap();
+    rig.log
+        .append_as_leader(&batch(100), LeaderEpoch(4), NOW, false)
+        .unwrap();
+    rig.settle();
+    assert_eq!(rig.log.durable_end(), Offset(31));
+    let (log, _) = open_log(&open(&rig.power_cut(1)).unwrap()).unwrap();
+    assert_eq!(
+        (log.local_start_offset(), log.written_end()),
+        (Offset(30), Offset(31))
+    );
+}
