@@ -211,6 +211,12 @@ impl Producers {
         }
     }
 
+    /// Whether a marker of the producer would end a transaction.
+    pub(crate) fn has_open_transaction(&self, producer_id: ProducerId) -> bool {
+        let producer = self.producers.get(&producer_id);
+        producer.is_some_and(|producer| producer.transaction_start.is_some())
+    }
+
     /// Applies a marker that now stands in the log; what it aborts goes into the transaction index.
     pub(crate) fn apply_marker(
         &mut self,

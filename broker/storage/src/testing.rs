@@ -89,8 +89,17 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new() -> Rig {
+        Rig::with_open_files(512)
+    }
+
+    /// One whose directory keeps so many files open beside those that wait for a sync.
+    pub(crate) fn with_open_files(open_files_max: usize) -> Rig {
         let disk = MemoryDisk::new();
-        let directory = open(&disk).unwrap();
+        let config = DirectoryConfig {
+            open_files_max,
+            ..DirectoryConfig::new("d")
+        };
+        let directory = open_with(&disk, config).unwrap();
         let (log, _) = open_log(&directory).unwrap();
         log.begin_epoch(EPOCH).unwrap();
         Rig {

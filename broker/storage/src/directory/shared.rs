@@ -10,7 +10,7 @@ use super::durable_ends::{PartitionKey, Recorded};
 use super::ends_file::EndsFile;
 use super::format::CLEAN_SHUTDOWN;
 use crate::config::DirectoryConfig;
-use crate::disk::{Disk, DiskFile, FileSystem};
+use crate::disk::{Disk, DiskFile, FileSystem, is_exhausted};
 use crate::error::{AppendError, ChangeError, DirectoryError, DirectoryFailed};
 use crate::files::Files;
 use crate::lock::lock;
@@ -48,6 +48,8 @@ pub(crate) struct Shared {
 pub(crate) enum IoFailure {
     /// For want of space, and it can be tried again.
     NoSpace,
+    /// For want of descriptors or memory to open something, and it can be tried again.
+    Exhausted(io::Error),
     /// In a way that leaves what the disk holds in doubt.
     Failed(DirectoryFailed),
 }
@@ -56,6 +58,7 @@ impl From<IoFailure> for AppendError {
     fn from(failure: IoFailure) -> AppendError {
         match failure {
             IoFailure::NoSpace => AppendError::NoSpace,
+            IoFailure::Exhausted(error) => AppendError::Exhausted(Arc::new(error)),
             IoFailure::Failed(failed) => AppendError::Poisoned(failed.source),
         }
     }
@@ -65,6 +68,7 @@ impl From<IoFailure> for ChangeError {
     fn from(failure: IoFailure) -> ChangeError {
         match failure {
             IoFailure::NoSpace => ChangeError::NoSpace,
+            IoFailure::Exhausted(error) => ChangeError::Exhausted(Arc::new(error)),
             IoFailure::Failed(failed) => ChangeError::Failed(failed),
         }
     }
@@ -84,19 +88,23 @@ impl Shared {
         failed.clone()
     }
 
-    /// Fails the directory where even want of space cannot be waited out.
+    /// Fails the directory where even want of space or descriptors cannot be waited out.
     pub(crate) fn fail_with(&self, failure: IoFailure) -> DirectoryFailed {
         match failure {
             IoFailure::NoSpace => self.fail(io::ErrorKind::StorageFull.into()),
+            IoFailure::Exhausted(error) => self.fail(error),
             IoFailure::Failed(failed) => failed,
         }
     }
 
-    /// The verdict on a change: want of space is an answer, anything else fails the directory.
+    /// The verdict on a change: want of space, descriptors or memory is an answer, anything else fails
+    /// the directory.
     pub(crate) fn judge<T>(&self, result: io::Result<T>) -> Result<T, IoFailure> {
         result.map_err(|error| {
             if is_no_space(&error) {
                 IoFailure::NoSpace
+            } else if is_exhausted(&error) {
+                IoFailure::Exhausted(error)
             } else {
                 IoFailure::Failed(self.fail(error))
             }
@@ -107,6 +115,10 @@ impl Shared {
     pub(crate) fn settle<T>(&self, result: io::Result<T>) -> Result<T, DirectoryError> {
         self.judge(result).map_err(|failure| match failure {
             IoFailure::NoSpace => DirectoryError::NoSpace(self.config.path.clone()),
+            IoFailure::Exhausted(source) => DirectoryError::Exhausted {
+                path: self.config.path.clone(),
+                source,
+            },
             IoFailure::Failed(failed) => DirectoryError::Failed(failed),
         })
     }
@@ -140,9 +152,8 @@ impl Shared {
         let mut present = lock(&self.clean_marker);
         if *present {
             let removed = self
-                .disk
-                .remove_file(&self.config.path.join(CLEAN_SHUTDOWN))
-                .and_then(|()| self.disk.sync_dir(&self.config.path));
+                .remove_if_there(&self.config.path.join(CLEAN_SHUTDOWN))
+                .and_then(|()| self.file_system.sync_names());
             self.judge(removed)?;
             *present = false;
         }
@@ -232,8 +243,13 @@ impl Shared {
     }
 }
 
+/// Whether an operation was refused in a way that can be tried again.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    is_no_space(error) || is_exhausted(error)
+}
+
 /// Whether the disk or a quota is full.
-pub(crate) fn is_no_space(error: &io::Error) -> bool {
+fn is_no_space(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

@@ -140,6 +140,18 @@ impl State {
         sealed.chain([active]).collect()
     }
 
+    /// The segments that end above `start` and hold the markers of aborted transactions.
+    pub(super) fn with_aborted(&self, start: Offset) -> Vec<Offset> {
+        let passed = self.sealed.partition_point(|segment| segment.end <= start);
+        let later = self.sealed.iter().skip(passed);
+        let sealed = later
+            .filter(|segment| segment.has_aborted)
+            .map(|segment| segment.base);
+        sealed
+            .chain(self.active.has_aborted.then_some(self.active.base))
+            .collect()
+    }
+
     /// Remembers where a batch begins, or will: in place of what was known of the same offset, else
     /// of the oldest.
     pub(super) fn remember(&mut self, hint: Hint) {
