@@ -346,10 +346,20 @@ async fn restart(
         entries: producers.iter().map(stored_producer).collect(),
     };
     let now = shared.environment.now();
+    // P8: a log that is only shorter has nothing that the tier lacks; one that disagrees is kept aside.
+    let disagrees = log.written_end() >= at;
     let restarted = shared.environment.run(Work::Blocking, move || {
-        log.restart_at(at, epochs, &producers, now)
+        if disagrees {
+            let aside = log.set_aside_and_restart_at(at, epochs, &producers, now)?;
+            warn!(path = %aside.display(), "the log that disagrees with the tier was put aside");
+            Ok(())
+        } else {
+            log.restart_at(at, epochs, &producers, now)
+        }
     });
-    restarted.await?;
+    restarted
+        .await
+        .map_err(|error: ChangeError| TierError::from(error))?;
     partition.restart_at(at);
     Ok(())
 }

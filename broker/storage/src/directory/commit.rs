@@ -6,7 +6,8 @@
 //! sync: every file and directory that changed, or the file system once
 //! publish the noted ends of logs that were not cut or started anew meanwhile
 //! ```
-//! Appends go on during all of it. A record lags one round, so what it says was synced before it was
+//! Appends go on during all of it. The file of records itself is synced once in
+//! [`RECORD_SYNC_ROUNDS_MAX`] busy rounds and in every idle one. A record lags one round, so what it says was synced before it was
 //! written; a directory that falls idle runs one more round, which records and syncs nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,10 @@ use crate::disk::is_exhausted;
 use crate::error::DirectoryFailed;
 use crate::lock::lock;
 use crate::log::{Capture, Log};
+
+/// Busy rounds whose records one sync of `durable-ends.log` covers: what a crash makes recovery scan
+/// again is at most what so many rounds wrote.
+const RECORD_SYNC_ROUNDS_MAX: u32 = 16;
 
 /// What a round did.
 #[derive(Debug, Default)]
@@ -131,9 +136,18 @@ fn sync_each(
     root: bool,
 ) -> std::io::Result<BTreeSet<usize>> {
     let mut unnamed = BTreeSet::new();
+    // While data keeps coming, the record is synced once in so many rounds: it only says from where
+    // recovery must look, and an older one is weaker but true. An idle round always syncs it.
     if recorded {
-        let file = lock(&shared.ends).file();
-        file.sync_data()?;
+        let waited = shared
+            .rounds_since_record_sync
+            .fetch_add(1, Ordering::SeqCst)
+            + 1;
+        if captures.is_empty() || waited >= RECORD_SYNC_ROUNDS_MAX {
+            let file = lock(&shared.ends).file();
+            file.sync_data()?;
+            shared.rounds_since_record_sync.store(0, Ordering::SeqCst);
+        }
     }
     for (index, (log, capture)) in captures.iter().enumerate() {
         for file in &capture.files {
