@@ -9,8 +9,8 @@
 //! the order of the protocols allows it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use esker_metadata::values::{DirectoryId, Endpoint as StoredEndpoint, ProcessId, Unknown};
@@ -29,11 +29,11 @@ use crate::dispatch::Dispatcher;
 use crate::environment::{Environment, Listener, Work};
 use crate::listener::Gate;
 use crate::membership::{Member, Registration};
-use crate::replicas::{Proof, Replicas};
 use crate::metrics::Metrics;
 use crate::partition::Partition;
 use crate::partitions::PartitionSet;
 use crate::producer_ids::ProducerIds;
+use crate::replicas::{Proof, Replicas};
 use crate::startup::{self, StartError};
 use crate::tiering::Tiering;
 use crate::{controller, http, listener, membership, replicas, retention, tiering};
@@ -101,7 +101,9 @@ impl Shared {
         index: i32,
         current: LeaderEpoch,
     ) -> Result<Arc<Partition>, ErrorCode> {
-        let id = self.topic_id(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let id = self
+            .topic_id(topic)
+            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
         self.led_by_id(id, index, current)
     }
 
@@ -147,8 +149,7 @@ impl Shared {
     pub fn topic_name(&self, id: TopicId) -> Option<String> {
         let image = self.image();
         let (name, topic) = image.topic_by_id(id)?;
-        (topic.value.state != esker_metadata::values::TopicState::Creating)
-            .then(|| name.to_owned())
+        (topic.value.state != esker_metadata::values::TopicState::Creating).then(|| name.to_owned())
     }
 
     /// Leader and leader epoch of a partition, as the image has them.
@@ -167,9 +168,15 @@ impl Shared {
             .brokers()
             .filter_map(|(id, _)| {
                 let info = image.broker_info(id)?;
-                let endpoint =
-                    info.value.endpoints.iter().find(|endpoint| endpoint.listener == listener)?;
-                let address = HostPort { host: endpoint.host.clone(), port: endpoint.port };
+                let endpoint = info
+                    .value
+                    .endpoints
+                    .iter()
+                    .find(|endpoint| endpoint.listener == listener)?;
+                let address = HostPort {
+                    host: endpoint.host.clone(),
+                    port: endpoint.port,
+                };
                 Some(LiveBroker { id, address })
             })
             .collect()
@@ -199,11 +206,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn spawn(
-        &self,
-        environment: &Environment,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) {
+    fn spawn(&self, environment: &Environment, task: impl Future<Output = ()> + Send + 'static) {
         environment.spawn(&self.tasks, task);
     }
 
@@ -260,7 +263,11 @@ impl Broker {
         let member = Member {
             id: config.node_id,
             incarnation: ProcessId(environment.randomness.bytes16()),
-            directories: opened.directories.iter().map(|d| DirectoryId(d.id().0)).collect(),
+            directories: opened
+                .directories
+                .iter()
+                .map(|d| DirectoryId(d.id().0))
+                .collect(),
             endpoints: bound.advertised(&config)?,
         };
         startup::list_incarnation(&environment, &opened, member.incarnation).await?;
@@ -322,13 +329,22 @@ impl Broker {
         let is_settled = replicas::reconcile(&shared, &proof).await;
         run_background(&shared, &proof, &stages.background, is_settled);
         let (kafka, http) = bound.serve(&shared, &stages);
-        Ok(Broker { shared, kafka, http, stages, fatal })
+        Ok(Broker {
+            shared,
+            kafka,
+            http,
+            stages,
+            fatal,
+        })
     }
 
     /// The address of the first listener.
     #[must_use]
     pub fn kafka_address(&self) -> SocketAddr {
-        self.kafka.first().copied().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))
+        self.kafka
+            .first()
+            .copied()
+            .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
     /// The address of the HTTP listener.
@@ -370,8 +386,10 @@ impl Broker {
         if is_clean {
             for (directory, _) in &self.shared.directories {
                 let closing = Arc::clone(directory);
-                let closed =
-                    self.shared.environment.run(Work::Blocking, move || closing.clean_shutdown());
+                let closed = self
+                    .shared
+                    .environment
+                    .run(Work::Blocking, move || closing.clean_shutdown());
                 if let Err(error) = closed.await {
                     warn!(directory = %directory.path().display(), %error, "not shut down cleanly");
                 }
@@ -387,7 +405,11 @@ impl Broker {
 async fn within(deadline: Duration, what: &str, work: impl Future<Output = ()>) -> bool {
     let ended = tokio::time::timeout(deadline, work).await.is_ok();
     if !ended {
-        warn!(what, deadline_ms = deadline.as_millis(), "did not end in time");
+        warn!(
+            what,
+            deadline_ms = deadline.as_millis(),
+            "did not end in time"
+        );
     }
     ended
 }
@@ -399,23 +421,25 @@ fn run_commit(shared: &Arc<Shared>, stage: &Stage, fatal: &Fatal) {
         let (environment, stop) = (shared.environment.clone(), stage.stop.clone());
         stage.spawn(&environment, async move {
             commit::run(&shared, directory, dirty, stop).await;
-            if shared.directories.iter().all(|(directory, _)| directory.is_failed()) {
+            if shared
+                .directories
+                .iter()
+                .all(|(directory, _)| directory.is_failed())
+            {
                 fatal.raise("no healthy log directory is left".to_owned());
             }
         });
     }
 }
 
-fn run_background(
-    shared: &Arc<Shared>,
-    proof: &Arc<Proof>,
-    stage: &Stage,
-    is_settled: bool,
-) {
+fn run_background(shared: &Arc<Shared>, proof: &Arc<Proof>, stage: &Stage, is_settled: bool) {
     let own = || (Arc::clone(shared), stage.stop.clone());
     let environment = &shared.environment;
     let (of, stop) = own();
-    stage.spawn(environment, replicas::run(of, Arc::clone(proof), is_settled, stop));
+    stage.spawn(
+        environment,
+        replicas::run(of, Arc::clone(proof), is_settled, stop),
+    );
     let (of, stop) = own();
     stage.spawn(environment, controller::run(of, stop));
     let (of, stop) = own();
@@ -441,7 +465,10 @@ impl Bound {
                 .network
                 .bind(&address.host, address.port)
                 .await
-                .map_err(|error| StartError::Listen { address: address.to_string(), error })
+                .map_err(|error| StartError::Listen {
+                    address: address.to_string(),
+                    error,
+                })
         };
         let mut kafka = Vec::with_capacity(config.listeners.len());
         for endpoint in &config.listeners {
@@ -457,14 +484,24 @@ impl Bound {
     /// What each listener tells its clients: the configured address, or the one that was bound.
     fn advertised(&self, config: &Config) -> Result<Vec<StoredEndpoint>, StartError> {
         for endpoint in &config.advertised_listeners {
-            if !self.kafka.iter().any(|(bound, _)| bound.name == endpoint.name) {
+            if !self
+                .kafka
+                .iter()
+                .any(|(bound, _)| bound.name == endpoint.name)
+            {
                 return Err(StartError::Advertised(endpoint.name.clone()));
             }
         }
         let stored = |(endpoint, listener): &(Endpoint, Box<dyn Listener>)| {
             let bound = listener.local_address();
-            let own = config.advertised_listeners.iter().find(|own| own.name == endpoint.name);
-            let host = match own.map_or(&endpoint.address.host, |own| &own.address.host).as_str() {
+            let own = config
+                .advertised_listeners
+                .iter()
+                .find(|own| own.name == endpoint.name);
+            let host = match own
+                .map_or(&endpoint.address.host, |own| &own.address.host)
+                .as_str()
+            {
                 // An address of all interfaces reaches nobody; without a better one, this machine.
                 "" | "0.0.0.0" | "::" => "localhost".to_owned(),
                 host => host.to_owned(),
@@ -519,7 +556,11 @@ fn readiness(shared: &Shared) -> Result<(), String> {
     if shared.stopping.is_cancelled() {
         return Err("stopping".to_owned());
     }
-    match shared.directories.iter().find(|(directory, _)| directory.is_failed()) {
+    match shared
+        .directories
+        .iter()
+        .find(|(directory, _)| directory.is_failed())
+    {
         Some((directory, _)) => Err(format!("{} has failed", directory.path().display())),
         None => Ok(()),
     }

@@ -14,6 +14,7 @@ use esker_tier::upload::Verification;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
+use tracing::warn;
 
 use crate::environment::Environment;
 use crate::membership::MembershipError;
@@ -32,7 +33,9 @@ pub enum BucketError {
     )]
     MarkerMissing(String),
     /// The marker is that of another cluster, or of another incarnation of it.
-    #[error("the object store's {path} says {found}, not {expected}: it belongs to another cluster")]
+    #[error(
+        "the object store's {path} says {found}, not {expected}: it belongs to another cluster"
+    )]
     OtherCluster {
         /// The marker.
         path: String,
@@ -96,10 +99,22 @@ pub async fn open<F: Future<Output = Result<(), MembershipError>>>(
         Err(BucketError::Store(object_store::Error::NotFound { .. })) => {
             put(objects, &path, &expected).await?;
         }
+        // Only the tier waits for a store that is away; hot data is served all the same.
+        Err(error @ (BucketError::Store(_) | BucketError::Silent)) if cluster.bucket_used => {
+            warn!(%error, "the object store cannot be reached; starting without it for now");
+            return Ok(Verification::ReadBack);
+        }
         Err(error) => return Err(error),
     }
     let random = environment.randomness.bytes16();
-    let verification = store::probe(objects, &cluster.cluster_id, random).await?;
+    let verification = match store::probe(objects, &cluster.cluster_id, random).await {
+        Ok(verification) => verification,
+        Err(error @ ProbeError::Request { .. }) if cluster.bucket_used => {
+            warn!(%error, "the object store was not probed; uploads are read back");
+            Verification::ReadBack
+        }
+        Err(error) => return Err(error.into()),
+    };
     if !cluster.bucket_used {
         mark_used().await?;
     }
@@ -112,7 +127,9 @@ async fn get(
     path: &object_store::path::Path,
 ) -> Result<Bytes, BucketError> {
     let getting = async { objects.get(path).await?.bytes().await };
-    Ok(timeout(GET_DEADLINE, getting).await.map_err(|_| BucketError::Silent)??)
+    Ok(timeout(GET_DEADLINE, getting)
+        .await
+        .map_err(|_| BucketError::Silent)??)
 }
 
 async fn put(
@@ -120,11 +137,16 @@ async fn put(
     path: &object_store::path::Path,
     marker: &Marker,
 ) -> Result<(), BucketError> {
-    let text = serde_json::to_vec(marker)
-        .map_err(|_| BucketError::BadMarker(path.to_string()))?;
-    let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+    let text = serde_json::to_vec(marker).map_err(|_| BucketError::BadMarker(path.to_string()))?;
+    let options = PutOptions {
+        mode: PutMode::Create,
+        ..PutOptions::default()
+    };
     let putting = objects.put_opts(path, PutPayload::from(text), options);
-    match timeout(PUT_DEADLINE, putting).await.map_err(|_| BucketError::Silent)? {
+    match timeout(PUT_DEADLINE, putting)
+        .await
+        .map_err(|_| BucketError::Silent)?
+    {
         Ok(_) => Ok(()),
         // Somebody made it meanwhile, or this very request was sent twice: its content decides.
         Err(object_store::Error::AlreadyExists { .. }) => {
@@ -145,7 +167,10 @@ fn check(
         .ok_or_else(|| BucketError::BadMarker(path.to_string()))?;
     if found.cluster_id != expected.cluster_id || found.incarnation != expected.incarnation {
         let name = |marker: &Marker| {
-            format!("cluster {} incarnation {}", marker.cluster_id, marker.incarnation)
+            format!(
+                "cluster {} incarnation {}",
+                marker.cluster_id, marker.incarnation
+            )
         };
         return Err(BucketError::OtherCluster {
             path: path.to_string(),

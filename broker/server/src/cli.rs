@@ -78,8 +78,20 @@ type Outcome = Result<(), Failure>;
 /// Runs the command line and returns the exit status.
 #[must_use]
 pub fn main() -> ExitCode {
-    // clap exits by itself with 2 for bad usage, and with 0 for help and version.
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help and version are printed as they are; an error is cut to its one line.
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            complain(&format!(
+                "{}; see --help",
+                line.trim_start_matches("error: ")
+            ));
+            return ExitCode::from(2);
+        }
+    };
     let outcome = match arguments.command {
         Command::Dev(arguments) => dev::run(arguments),
         Command::Broker(arguments) => broker::run(&arguments),

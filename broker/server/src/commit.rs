@@ -62,7 +62,10 @@ pub async fn run(
         loop {
             let round = {
                 let directory = Arc::clone(&directory);
-                shared.environment.run(Work::Blocking, move || directory.commit_round()).await
+                shared
+                    .environment
+                    .run(Work::Blocking, move || directory.commit_round())
+                    .await
             };
             match round {
                 Ok(round) => {

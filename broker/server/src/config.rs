@@ -98,9 +98,15 @@ impl FromStr for HostPort {
     fn from_str(text: &str) -> Result<HostPort, String> {
         let wanted = || format!("{text:?} is not HOST:PORT");
         let (host, port) = text.trim().rsplit_once(':').ok_or_else(wanted)?;
-        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let host = host
+            .strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'))
+            .unwrap_or(host);
         let port = port.parse().map_err(|_| wanted())?;
-        Ok(HostPort { host: host.to_owned(), port })
+        Ok(HostPort {
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
@@ -130,7 +136,10 @@ impl FromStr for Endpoint {
             .trim()
             .split_once("://")
             .ok_or_else(|| format!("{text:?} is not NAME://HOST:PORT"))?;
-        Ok(Endpoint { name: name.to_ascii_uppercase(), address: address.parse()? })
+        Ok(Endpoint {
+            name: name.to_ascii_uppercase(),
+            address: address.parse()?,
+        })
     }
 }
 
@@ -233,7 +242,10 @@ impl Config {
             if !is_plaintext {
                 return Err(values.invalid(
                     "listeners",
-                    format!("listener {} is not PLAINTEXT, the only protocol so far", endpoint.name),
+                    format!(
+                        "listener {} is not PLAINTEXT, the only protocol so far",
+                        endpoint.name
+                    ),
                 ));
             }
         }
@@ -260,12 +272,19 @@ impl Config {
             metadata_store: values.metadata_store()?,
             durability: values.word(
                 "log.durability",
-                &[("durable", Durability::Durable), ("relaxed", Durability::Relaxed)],
+                &[
+                    ("durable", Durability::Durable),
+                    ("relaxed", Durability::Relaxed),
+                ],
             )?,
             auto_create_topics: values.flag("auto.create.topics.enable")?,
             partitions_default: values.number("num.partitions", 1, 100_000, None)? as i32,
-            replication_factor_default: values.number("default.replication.factor", 1, 32_767, None)?
-                as i16,
+            replication_factor_default: values.number(
+                "default.replication.factor",
+                1,
+                32_767,
+                None,
+            )? as i16,
             request_bytes_max: values.size("socket.request.max.bytes", 1, None)?,
             requests_bytes_max: match values.number(
                 "queued.max.request.bytes",
@@ -307,7 +326,11 @@ struct Values<'a>(&'a BTreeMap<String, String>);
 impl Values<'_> {
     fn invalid(&self, key: &str, problem: String) -> ConfigError {
         let value = self.0.get(key).cloned().unwrap_or_default();
-        ConfigError::Invalid { key: key.to_owned(), value, problem }
+        ConfigError::Invalid {
+            key: key.to_owned(),
+            value,
+            problem,
+        }
     }
 
     fn text(&self, key: &str, default: Option<&str>) -> Option<String> {
@@ -322,9 +345,10 @@ impl Values<'_> {
     fn optional<T: FromStr<Err = String>>(&self, key: &str) -> Result<Option<T>, ConfigError> {
         match self.0.get(key).map(|value| value.trim()) {
             None | Some("" | "none") => Ok(None),
-            Some(value) => {
-                value.parse().map(Some).map_err(|problem| self.invalid(key, problem))
-            }
+            Some(value) => value
+                .parse()
+                .map(Some)
+                .map_err(|problem| self.invalid(key, problem)),
         }
     }
 
@@ -367,27 +391,37 @@ impl Values<'_> {
         let value = self.number(key, 0, i64::MAX, default)?;
         // A century is as good as never, and keeps sums of times from overflowing.
         const MILLIS_MAX: u64 = 100 * 366 * 86_400_000;
-        Ok(Duration::from_millis(u64::try_from(value).unwrap_or(0).min(MILLIS_MAX)))
+        Ok(Duration::from_millis(
+            u64::try_from(value).unwrap_or(0).min(MILLIS_MAX),
+        ))
     }
 
     fn flag(&self, key: &str) -> Result<bool, ConfigError> {
         let text = self.text(key, None).unwrap_or_default();
-        Kind::Boolean.check(&text).map_err(|problem| self.invalid(key, problem.to_owned()))?;
+        Kind::Boolean
+            .check(&text)
+            .map_err(|problem| self.invalid(key, problem.to_owned()))?;
         Ok(text.trim().eq_ignore_ascii_case("true"))
     }
 
     fn word<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<T, ConfigError> {
-        let text = self.text(key, words.first().map(|(word, _)| *word)).unwrap_or_default();
-        words.iter().find(|(word, _)| *word == text.trim()).map(|(_, value)| *value).ok_or_else(
-            || {
+        let text = self
+            .text(key, words.first().map(|(word, _)| *word))
+            .unwrap_or_default();
+        words
+            .iter()
+            .find(|(word, _)| *word == text.trim())
+            .map(|(_, value)| *value)
+            .ok_or_else(|| {
                 let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
                 self.invalid(key, format!("must be one of {}", all.join(", ")))
-            },
-        )
+            })
     }
 
     fn cluster_id(&self) -> Result<Option<String>, ConfigError> {
-        let Some(text) = self.0.get("cluster.id") else { return Ok(None) };
+        let Some(text) = self.0.get("cluster.id") else {
+            return Ok(None);
+        };
         match text.trim().parse::<esker_protocol::TopicId>() {
             Ok(id) => Ok(Some(id.to_string())),
             Err(error) => Err(self.invalid("cluster.id", error.to_string())),
@@ -436,7 +470,10 @@ impl Values<'_> {
     }
 
     #[cfg(not(feature = "planted-bugs"))]
-    #[expect(clippy::unnecessary_wraps, reason = "the build with planted bugs can fail here")]
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "the build with planted bugs can fail here"
+    )]
     fn planted_bug(&self) -> Result<Option<PlantedBug>, ConfigError> {
         Ok(None)
     }

@@ -40,6 +40,9 @@ const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long a peer may leave a reply unread before its connection is closed.
 const WRITE_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// How long replies that wait are kept for a peer that has closed its side.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Slices handed to one vectored write.
 const SLICES_MAX: usize = 64;
 
@@ -85,17 +88,22 @@ impl FrameBudget {
     }
 
     fn check(&self, claimed: i32) -> io::Result<usize> {
-        usize::try_from(claimed).ok().filter(|&bytes| bytes <= self.frame_bytes_max).ok_or_else(
-            || {
+        usize::try_from(claimed)
+            .ok()
+            .filter(|&bytes| bytes <= self.frame_bytes_max)
+            .ok_or_else(|| {
                 let problem = format!("a frame claims {claimed} bytes");
                 io::Error::new(io::ErrorKind::InvalidData, problem)
-            },
-        )
+            })
     }
 
-    async fn charge(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).ok()?;
-        Arc::clone(&self.permits).acquire_many_owned(permits).await.ok()
+    async fn charge(&self, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
+        let none = || io::Error::new(io::ErrorKind::OutOfMemory, "no memory for the frame");
+        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).map_err(|_| none())?;
+        Arc::clone(&self.permits)
+            .acquire_many_owned(permits)
+            .await
+            .map_err(|_| none())
     }
 }
 
@@ -135,6 +143,7 @@ async fn run(
     let mut waiting: VecDeque<BoxFuture<'static, Option<Vec<Bytes>>>> = VecDeque::new();
     let mut stopped = std::pin::pin!(stop.cancelled());
     let mut reads = true;
+    let mut has_ended = false;
     // Armed once and checked when it rings: a busy connection never touches its timer.
     let mut heard_at = Instant::now();
     let mut silence = std::pin::pin!(tokio::time::sleep(limits.idle.min(FRAME_TIME_MAX)));
@@ -151,13 +160,19 @@ async fn run(
             frame = frames.next(&mut stream), if reads && waiting.len() < REPLIES_IN_FLIGHT_MAX => {
                 Event::Frame(frame?)
             }
-            () = &mut silence, if reads => Event::Silence,
+            () = &mut silence, if reads || has_ended => Event::Silence,
         };
         match event {
             Event::Stop => reads = false,
             Event::Response(Some(response)) => write(&mut stream, response).await?,
             Event::Response(None) => return stream.shutdown().await,
-            Event::Frame(None) => reads = false,
+            Event::Frame(None) => {
+                // The peer has closed its side: replies that come soon are sent, a long poll is not
+                // waited for.
+                reads = false;
+                has_ended = true;
+                silence.as_mut().reset(Instant::now() + LINGER_TIME_MAX);
+            }
             Event::Frame(Some((frame, permit))) => {
                 heard_at = Instant::now();
                 let reply = apply.apply(frame, peer).await;
@@ -178,6 +193,7 @@ async fn run(
                     }
                 }
             }
+            Event::Silence if has_ended => return Ok(()),
             Event::Silence => {
                 let now = Instant::now();
                 if let Some(begun) = frames.begun_at()
@@ -189,7 +205,9 @@ async fn run(
                 if waiting.is_empty() && now.duration_since(heard_at) >= limits.idle {
                     return Err(io::Error::new(io::ErrorKind::TimedOut, "idle for too long"));
                 }
-                silence.as_mut().reset(now + limits.idle.min(FRAME_TIME_MAX));
+                silence
+                    .as_mut()
+                    .reset(now + limits.idle.min(FRAME_TIME_MAX));
             }
         }
     }
@@ -221,6 +239,8 @@ struct FrameReader {
     buffer: BytesMut,
     /// What the frame being received is, once its length is there.
     current: Option<(usize, OwnedSemaphorePermit)>,
+    /// Whether all of a large frame is charged to the budget.
+    is_charged: bool,
     begun_at: Option<Instant>,
     /// How much is asked of the socket at a time: follows the size of frames, so that a frame is one
     /// read.
@@ -233,6 +253,7 @@ impl FrameReader {
             budget,
             buffer: BytesMut::new(),
             current: None,
+            is_charged: false,
             begun_at: None,
             read_bytes: READ_BYTES_MIN,
         }
@@ -254,14 +275,28 @@ impl FrameReader {
             {
                 let bytes = self.budget.check(i32::from_be_bytes(*length))?;
                 // Waiting for memory is not the peer's fault; the wait is bounded by those served.
-                let permit = self.budget.charge(bytes).await.ok_or_else(|| {
-                    io::Error::new(io::ErrorKind::OutOfMemory, "no memory for the frame")
-                })?;
+                let permit = self.budget.charge(bytes.min(FIRST_CHUNK_BYTES)).await?;
                 self.buffer.advance(4);
                 self.current = Some((bytes, permit));
             }
+            if let Some((bytes, _)) = &self.current {
+                let bytes = *bytes;
+                // What a length claims is charged once its first chunk has come: a peer that sends
+                // nothing but lengths holds little of what all share.
+                if bytes > FIRST_CHUNK_BYTES
+                    && !self.is_charged
+                    && self.buffer.len() >= FIRST_CHUNK_BYTES
+                {
+                    let rest = self.budget.charge(bytes - FIRST_CHUNK_BYTES).await?;
+                    if let Some((_, permit)) = self.current.as_mut() {
+                        permit.merge(rest);
+                    }
+                    self.is_charged = true;
+                }
+            }
             if let Some((bytes, permit)) = self.current.take() {
                 if self.buffer.len() >= bytes {
+                    self.is_charged = false;
                     let frame = self.buffer.split_to(bytes).freeze();
                     self.begun_at = (!self.buffer.is_empty()).then(Instant::now);
                     self.read_bytes = (bytes + 4).clamp(READ_BYTES_MIN, FIRST_CHUNK_BYTES);
@@ -281,7 +316,11 @@ impl FrameReader {
             }
             if reader.read_buf(&mut self.buffer).await? == 0 {
                 let is_between = self.current.is_none() && self.buffer.is_empty();
-                return if is_between { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+                return if is_between {
+                    Ok(None)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                };
             }
             self.begun_at.get_or_insert_with(Instant::now);
         }
@@ -292,7 +331,10 @@ impl FrameReader {
 async fn write(stream: &mut Box<dyn Stream>, response: Vec<Bytes>) -> io::Result<()> {
     match timeout(WRITE_TIME_MAX, write_chunks(stream, response)).await {
         Ok(written) => written,
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")),
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the peer does not read",
+        )),
     }
 }
 
@@ -304,8 +346,11 @@ async fn write_chunks(
     let mut first = 0;
     while first < chunks.len() {
         let remaining = chunks.get(first..).unwrap_or_default();
-        let slices: Vec<IoSlice<'_>> =
-            remaining.iter().take(SLICES_MAX).map(|chunk| IoSlice::new(chunk)).collect();
+        let slices: Vec<IoSlice<'_>> = remaining
+            .iter()
+            .take(SLICES_MAX)
+            .map(|chunk| IoSlice::new(chunk))
+            .collect();
         let mut written = writer.write_vectored(&slices).await?;
         if written == 0 && slices.iter().any(|slice| !slice.is_empty()) {
             return Err(io::ErrorKind::WriteZero.into());

@@ -46,7 +46,9 @@ async fn pass(shared: &Arc<Shared>) -> bool {
     if !is_controller(shared, &image) {
         return true;
     }
-    let settings = decide::PlanSettings { min_isr_default: min_isr_default(shared) };
+    let settings = decide::PlanSettings {
+        min_isr_default: min_isr_default(shared),
+    };
     let plan = decide::plan(&image, settings);
     for transaction in plan {
         match commit(shared.environment.metadata.as_ref(), transaction).await {
@@ -103,7 +105,9 @@ async fn clean_all(
     cleaned.retain(|id, _| image.deleted().any(|(deleted, _)| deleted == *id));
     let mut due: Vec<Instant> = Vec::new();
     for (id, deleted) in image.deleted() {
-        let Some(transaction) = decide::forget_topic(&image, id) else { continue };
+        let Some(transaction) = decide::forget_topic(&image, id) else {
+            continue;
+        };
         // A PUT that was under way when the topic went may arrive until its deadline has passed:
         // only what a listing after that finds is all that there will ever be (P7).
         let listed_again_at = cleaned.get(&id).map(|at| *at + LATE_PUT_MAX);
@@ -142,14 +146,20 @@ fn min_isr_default(shared: &Shared) -> i32 {
 
 /// Removes what is left of a deleted topic: directories, then objects. Returns whether all is gone.
 async fn is_gone(shared: &Arc<Shared>, id: TopicId, name: &str) -> bool {
-    let still_hosted = shared.partitions.all().iter().any(|partition| partition.topic_id == id);
+    let still_hosted = shared
+        .partitions
+        .all()
+        .iter()
+        .any(|partition| partition.topic_id == id);
     if still_hosted {
         return false;
     }
     for (directory, _) in &shared.directories {
         let removing = Arc::clone(directory);
-        let removed =
-            shared.environment.run(Work::Blocking, move || removing.remove_deleted()).await;
+        let removed = shared
+            .environment
+            .run(Work::Blocking, move || removing.remove_deleted())
+            .await;
         if let Err(error) = removed {
             warn!(topic = name, %error, "a deleted log's files are still there");
             return false;
@@ -158,7 +168,11 @@ async fn is_gone(shared: &Arc<Shared>, id: TopicId, name: &str) -> bool {
     match shared.tiering.delete_topic(id).await {
         Ok(0) => true,
         Ok(count) => {
-            info!(topic = name, objects = count, "objects of a deleted topic removed");
+            info!(
+                topic = name,
+                objects = count,
+                "objects of a deleted topic removed"
+            );
             shared.metrics.deleted_objects(count);
             true
         }

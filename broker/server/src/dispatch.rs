@@ -39,14 +39,24 @@ pub struct Served {
 }
 
 const fn served(api: ApiKey, min: i16, max: i16) -> Served {
-    Served { api, advertised_min: min, min, max }
+    Served {
+        api,
+        advertised_min: min,
+        min,
+        max,
+    }
 }
 
 /// Every served API, sorted by key.
 pub const SERVED: &[Served] = &[
     // Kafka shows Produce from 0 on, since librdkafka would else take it for one without zstd and
     // idempotence; versions 0 to 2 themselves close the connection, there and here.
-    Served { api: ApiKey::Produce, advertised_min: 0, min: 3, max: 13 },
+    Served {
+        api: ApiKey::Produce,
+        advertised_min: 0,
+        min: 3,
+        max: 13,
+    },
     served(ApiKey::Fetch, 4, 18),
     served(ApiKey::ListOffsets, 1, 11),
     served(ApiKey::Metadata, 0, 13),
@@ -174,10 +184,17 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted_and_within_what_the_codec_knows() {
-        assert!(SERVED.windows(2).all(|pair| pair[0].api.number() < pair[1].api.number()));
+        assert!(
+            SERVED
+                .windows(2)
+                .all(|pair| pair[0].api.number() < pair[1].api.number())
+        );
         for served in SERVED {
             let range = served.api.versions();
-            assert!(range.contains(served.min) && range.contains(served.max), "{served:?}");
+            assert!(
+                range.contains(served.min) && range.contains(served.max),
+                "{served:?}"
+            );
             assert!(served.advertised_min <= served.min && served.min <= served.max);
         }
     }

@@ -137,14 +137,20 @@ impl Randomness {
     #[must_use]
     pub fn bytes16(&self) -> [u8; 16] {
         let mut bytes = [0; 16];
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut bytes);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .fill_bytes(&mut bytes);
         bytes
     }
 
     /// A random 64-bit number.
     #[must_use]
     pub fn next_u64(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next_u64()
     }
 
     /// A fresh id for a topic, a cluster, a directory or a process.

@@ -46,6 +46,9 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn to(request: &RequestFrame<'_>) -> Answer {
-        Answer { version: request.version, correlation_id: request.correlation_id }
+        Answer {
+            version: request.version,
+            correlation_id: request.correlation_id,
+        }
     }
 }

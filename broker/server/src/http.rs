@@ -43,7 +43,9 @@ pub async fn run(
             () = stop.cancelled() => break,
             accepted = accept(listener.as_ref(), &places) => accepted,
         };
-        let Some((stream, place)) = accepted else { continue };
+        let Some((stream, place)) = accepted else {
+            continue;
+        };
         let registry = environment.registry.clone();
         let readiness = Arc::clone(&readiness);
         let stop = stop.clone();
@@ -76,7 +78,12 @@ async fn accept(
 
 async fn serve(stream: Box<dyn Stream>, registry: prometheus::Registry, readiness: Readiness) {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let response = answer(request.method(), request.uri().path(), &registry, &readiness);
+        let response = answer(
+            request.method(),
+            request.uri().path(),
+            &registry,
+            &readiness,
+        );
         async move { Ok::<_, Infallible>(response) }
     });
     let served = hyper::server::conn::http1::Builder::new()
@@ -96,7 +103,10 @@ fn answer(
     readiness: &Readiness,
 ) -> Response<Full<Bytes>> {
     if method != Method::GET && method != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served\n".to_owned());
+        return text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "only GET and HEAD are served\n".to_owned(),
+        );
     }
     match path {
         "/metrics" => {
@@ -128,9 +138,10 @@ fn answer(
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }
 
@@ -147,7 +158,10 @@ mod tests {
         assert_eq!(status("/metrics", &ready), StatusCode::OK);
         assert_eq!(status("/healthz", &starting), StatusCode::OK);
         assert_eq!(status("/readyz", &ready), StatusCode::OK);
-        assert_eq!(status("/readyz", &starting), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            status("/readyz", &starting),
+            StatusCode::SERVICE_UNAVAILABLE
+        );
         assert_eq!(status("/", &ready), StatusCode::NOT_FOUND);
         let posted = answer(&Method::POST, "/metrics", &registry, &ready);
         assert_eq!(posted.status(), StatusCode::METHOD_NOT_ALLOWED);

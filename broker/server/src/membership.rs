@@ -103,7 +103,9 @@ pub async fn mark_bucket_used(
     keys: &Keys,
 ) -> Result<(), MembershipError> {
     for _ in 0..TRIES_MAX {
-        let Some(cluster) = read_cluster(store, keys).await? else { break };
+        let Some(cluster) = read_cluster(store, keys).await? else {
+            break;
+        };
         if cluster.value.bucket_used {
             return Ok(());
         }
@@ -243,7 +245,10 @@ pub async fn keep(
             && broker.value.incarnation != member.incarnation
             && broker.revision > registration.revision
         {
-            return Some(format!("another process has registered as broker {}", member.id));
+            return Some(format!(
+                "another process has registered as broker {}",
+                member.id
+            ));
         }
         if image.controller().is_none() {
             claim_controller(store.as_ref(), &keys, member.id, registration.lease).await;

@@ -18,6 +18,7 @@ pub struct Metrics {
     partitions_offline: IntGauge,
     directories_failed: IntGauge,
     durability_relaxed: IntGauge,
+    unclean_elections: IntCounter,
     tier_upload_bytes: IntCounter,
     tier_uploads: IntCounter,
     tier_upload_failures: IntCounter,
@@ -42,8 +43,10 @@ impl Metrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok(gauge)
         };
-        let requests =
-            IntCounterVec::new(Opts::new("esker_requests_total", "Requests applied."), &["api"])?;
+        let requests = IntCounterVec::new(
+            Opts::new("esker_requests_total", "Requests applied."),
+            &["api"],
+        )?;
         registry.register(Box::new(requests.clone()))?;
         Ok(Metrics {
             requests,
@@ -67,6 +70,10 @@ impl Metrics {
             durability_relaxed: gauge(
                 "log_durability_relaxed",
                 "1 where acknowledged records may be lost in a crash of the machine.",
+            )?,
+            unclean_elections: counter(
+                "unclean_elections_total",
+                "Partitions led without proof that every acknowledged record is there.",
             )?,
             tier_upload_bytes: counter("tier_upload_bytes_total", "Bytes of objects uploaded.")?,
             tier_uploads: counter("tier_uploads_total", "Uploads that were committed.")?,
@@ -102,7 +109,8 @@ impl Metrics {
 
     pub(crate) fn produced(&self, bytes: usize, records: i64) {
         self.produce_bytes.inc_by(bytes as u64);
-        self.produce_records.inc_by(u64::try_from(records).unwrap_or(0));
+        self.produce_records
+            .inc_by(u64::try_from(records).unwrap_or(0));
     }
 
     pub(crate) fn produce_refused(&self) {
@@ -118,8 +126,10 @@ impl Metrics {
     }
 
     pub(crate) fn set_partitions(&self, hosted: usize, offline: usize) {
-        self.partitions.set(i64::try_from(hosted).unwrap_or(i64::MAX));
-        self.partitions_offline.set(i64::try_from(offline).unwrap_or(i64::MAX));
+        self.partitions
+            .set(i64::try_from(hosted).unwrap_or(i64::MAX));
+        self.partitions_offline
+            .set(i64::try_from(offline).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn directory_failed(&self) {
@@ -128,6 +138,10 @@ impl Metrics {
 
     pub(crate) fn set_relaxed(&self, relaxed: bool) {
         self.durability_relaxed.set(i64::from(relaxed));
+    }
+
+    pub(crate) fn unclean_election(&self) {
+        self.unclean_elections.inc();
     }
 
     pub(crate) fn uploaded(&self, bytes: u64) {

@@ -162,12 +162,18 @@ impl Partition {
     /// The first offset that exists, in whatever tier.
     #[must_use]
     pub fn start_offset(&self) -> Offset {
-        self.tier.log_start().unwrap_or(Offset::ZERO).max(self.log.start_offset())
+        self.tier
+            .log_start()
+            .unwrap_or(Offset::ZERO)
+            .max(self.log.start_offset())
     }
 
     /// Moves the high watermark to what has become durable and wakes those who wait.
     pub fn publish(&self) {
-        let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _publishing = self
+            .publishing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if self.leading().is_none() {
             return;
         }
@@ -182,7 +188,10 @@ impl Partition {
 
     /// Sets the high watermark of a log that starts anew at `offset` (P8).
     pub fn restart_at(&self, offset: Offset) {
-        let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _publishing = self
+            .publishing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         self.high_watermark.store(offset.0, Ordering::Release);
     }
 
@@ -222,7 +231,11 @@ impl Partition {
             after_ms_max: config.timestamp_after_ms_max,
             now,
             compacted: config.compact,
-            validation: if config.validate_fully { Validation::Full } else { Validation::Default },
+            validation: if config.validate_fully {
+                Validation::Full
+            } else {
+                Validation::Default
+            },
             zstd_allowed,
             caps: Caps::DEFAULT,
         };
@@ -232,7 +245,9 @@ impl Partition {
             let producer = batch.header.producer_id;
             return Err(AppendError::InvalidTransactionState { producer }.into());
         }
-        let appended = self.log.append_as_leader(&batch, epoch, now, config.log_append_time);
+        let appended = self
+            .log
+            .append_as_leader(&batch, epoch, now, config.log_append_time);
         drop(leading);
         // Also after an error: a directory that has failed is noticed by its commit loop.
         self.dirty.mark();

@@ -18,7 +18,10 @@ impl PartitionSet {
     /// An empty set.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> PartitionSet {
-        PartitionSet { hosted: RwLock::default(), metrics }
+        PartitionSet {
+            hosted: RwLock::default(),
+            metrics,
+        }
     }
 
     /// The partition, if this broker hosts it.
@@ -78,7 +81,10 @@ impl PartitionSet {
 
     fn count(&self) {
         let hosted = self.hosted.read().unwrap_or_else(PoisonError::into_inner);
-        let offline = hosted.values().filter(|partition| partition.is_offline()).count();
+        let offline = hosted
+            .values()
+            .filter(|partition| partition.is_offline())
+            .count();
         self.metrics.set_partitions(hosted.len(), offline);
     }
 }

@@ -31,8 +31,11 @@ pub(crate) fn acknowledge_before_write(
 ) -> Option<Appended> {
     let header = BatchHeader::parse(&batch).ok()?;
     let base_offset = {
-        let mut unwritten =
-            partition.unwritten.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unwritten = partition
+            .unwritten
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let base_offset = unwritten.1.max(partition.log.written_end());
         unwritten.1 = base_offset + i64::from(header.records_count);
         unwritten.0.push_back(batch);
@@ -42,8 +45,11 @@ pub(crate) fn acknowledge_before_write(
     let log_start_offset = partition.start_offset();
     shared.environment.spawner.spawn(Box::pin(async move {
         tokio::time::sleep(WRITE_DELAY).await;
-        let mut unwritten =
-            partition.unwritten.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unwritten = partition
+            .unwritten
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(batch) = unwritten.0.pop_front() {
             let written = partition.append(batch, environment.now(), true);
             tracing::debug!(written = written.is_ok(), "planted bug: written late");
@@ -71,7 +77,12 @@ pub(crate) fn cut_batch(partition: &Partition) {
 
 /// Tears the last batch of a log that was just opened, which goes on as if it were whole.
 pub(crate) fn keep_truncated_tail(shared: &Shared, partition: &Partition) {
-    let Some(active) = partition.log.segments().pop().filter(|segment| segment.bytes > 0) else {
+    let Some(active) = partition
+        .log
+        .segments()
+        .pop()
+        .filter(|segment| segment.bytes > 0)
+    else {
         return;
     };
     let path = partition

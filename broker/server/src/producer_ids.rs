@@ -53,8 +53,7 @@ impl ProducerIds {
     pub async fn next(&self, shared: &Shared) -> Result<ProducerId, NoProducerId> {
         let mut block = self.0.lock().await;
         if block.next == block.end {
-            *block =
-                take_block(shared.environment.metadata.as_ref(), &shared.keys).await?;
+            *block = take_block(shared.environment.metadata.as_ref(), &shared.keys).await?;
         }
         let id = block.next;
         block.next += 1;
@@ -66,12 +65,14 @@ async fn take_block(store: &dyn MetadataStore, keys: &Keys) -> Result<Block, NoP
     for _ in 0..TRIES_MAX {
         let (entry, _) = store.get(&keys.producer_ids()).await?;
         let current = entry.as_ref().map(Versioned::decode).transpose()?;
-        let (ids, transaction) =
-            decide::take_producer_ids(keys, current.as_ref(), BLOCK_SIZE)
-                .ok_or(NoProducerId::Exhausted)?;
+        let (ids, transaction) = decide::take_producer_ids(keys, current.as_ref(), BLOCK_SIZE)
+            .ok_or(NoProducerId::Exhausted)?;
         // After a lost answer the block may be ours and may be another's: it is left unused.
         if let Commit::Done(_) = commit(store, transaction).await? {
-            return Ok(Block { next: ids.start.0, end: ids.end.0 });
+            return Ok(Block {
+                next: ids.start.0,
+                end: ids.end.0,
+            });
         }
     }
     Err(NoProducerId::Contended)

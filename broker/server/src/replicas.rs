@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use esker_metadata::image::Versioned;
 use esker_metadata::values::{DirectoryId, PartitionValue, ProcessId, Value};
 use esker_metadata::{Image, Revision, Transaction};
-use esker_metadata::image::Versioned;
 use esker_protocol::{FixedHashMap, LeaderEpoch, TopicId};
 use esker_storage::{LogDirectory, OpenLogError, RecoveryReport};
 use futures::StreamExt;
@@ -28,8 +28,8 @@ use crate::commit::Dirty;
 use crate::config::PlantedBug;
 use crate::config::topic::TopicConfig;
 use crate::environment::Work;
-use crate::partition::tiering::{self, TierError};
 use crate::partition::Partition;
+use crate::partition::tiering::{self, TierError};
 
 /// Logs that are recovered side by side at start.
 const RECOVERIES_MAX: usize = 8;
@@ -47,9 +47,18 @@ pub struct Proof {
     pub last_incarnation: Option<ProcessId>,
     /// The directories that list it.
     pub directories: Vec<DirectoryId>,
+    /// The directories that may lack what it acknowledged: it was relaxed, and they have no
+    /// clean-shutdown file of it.
+    pub unclean: Vec<DirectoryId>,
 }
 
 impl Proof {
+    /// Whether leading from this directory is an unclean election: as the sole replica it is elected
+    /// all the same, but visibly.
+    fn is_unclean(&self, directory: DirectoryId) -> bool {
+        self.unclean.contains(&directory)
+    }
+
     fn covers(&self, directory: DirectoryId) -> bool {
         self.last_incarnation.is_none() || self.directories.contains(&directory)
     }
@@ -69,7 +78,11 @@ pub struct Replicas {
 
 impl Default for Replicas {
     fn default() -> Replicas {
-        Replicas { passes: watch::channel(0).0, damaged: Mutex::default(), raised: Mutex::default() }
+        Replicas {
+            passes: watch::channel(0).0,
+            damaged: Mutex::default(),
+            raised: Mutex::default(),
+        }
     }
 }
 
@@ -115,7 +128,8 @@ impl Replicas {
     }
 
     fn passed(&self) {
-        self.passes.send_modify(|count| *count = count.wrapping_add(1));
+        self.passes
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 
@@ -174,13 +188,17 @@ async fn drop_unassigned(shared: &Arc<Shared>, image: &Image) {
                 warn!(topic = %partition.topic, partition = partition.index, %error, "the local log stays until the next start");
             }
         }
-        shared.partitions.remove(partition.topic_id, partition.index);
+        shared
+            .partitions
+            .remove(partition.topic_id, partition.index);
     }
 }
 
 fn update_configs(shared: &Shared, image: &Image) {
     for partition in shared.partitions.all() {
-        let Some((_, topic)) = image.topic_by_id(partition.topic_id) else { continue };
+        let Some((_, topic)) = image.topic_by_id(partition.topic_id) else {
+            continue;
+        };
         let next = TopicConfig::new(&topic.value.configs, &shared.config.properties);
         if *partition.config() != next {
             partition.log.update_config(log_config(shared, &next));
@@ -215,7 +233,13 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
             && let Some((name, topic)) = image.topic_by_id(topic_id)
         {
             let settings = TopicConfig::new(&topic.value.configs, &shared.config.properties);
-            missing.push((name.to_owned(), topic_id, index, Arc::new(settings), Arc::clone(value)));
+            missing.push((
+                name.to_owned(),
+                topic_id,
+                index,
+                Arc::new(settings),
+                Arc::clone(value),
+            ));
         }
     }
     if missing.is_empty() {
@@ -233,7 +257,11 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
     let opened = futures::stream::iter(wanted)
         .map(|(name, topic_id, index, config, value, place)| async move {
             let Some((directory, dirty)) = place else {
-                error!(topic = name, partition = index, "no healthy log directory for the partition");
+                error!(
+                    topic = name,
+                    partition = index,
+                    "no healthy log directory for the partition"
+                );
                 return false;
             };
             let opening = Arc::clone(&directory);
@@ -249,7 +277,8 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
                 Ok((log, report)) => {
                     log_report(&name, index, &report);
                     let place = (directory, dirty);
-                    let partition = Partition::new(name.into(), topic_id, index, log, config, place);
+                    let partition =
+                        Partition::new(name.into(), topic_id, index, log, config, place);
                     if let Err(doubt) = check_proof(shared, proof, &partition, &value) {
                         error!(topic = %partition.topic, partition = index, "{doubt}");
                         partition.take_offline();
@@ -277,7 +306,9 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
             }
         })
         .buffered(RECOVERIES_MAX);
-    opened.fold(true, |all, is_open| async move { all && is_open }).await
+    opened
+        .fold(true, |all, is_open| async move { all && is_open })
+        .await
 }
 
 /// Which directory holds which partition, and how many each holds. What belongs to no topic is put
@@ -285,22 +316,30 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
 async fn list_directories(
     shared: &Arc<Shared>,
     image: &Image,
-) -> (FixedHashMap<(TopicId, i32), TopicId>, BTreeMap<TopicId, usize>) {
+) -> (
+    FixedHashMap<(TopicId, i32), TopicId>,
+    BTreeMap<TopicId, usize>,
+) {
     let mut found = FixedHashMap::default();
     let mut counts = BTreeMap::new();
     for (directory, _) in &shared.directories {
         let listing = Arc::clone(directory);
-        let partitions =
-            match shared.environment.run(Work::Blocking, move || listing.partitions()).await {
-                Ok(partitions) => partitions,
-                Err(error) => {
-                    warn!(directory = %directory.path().display(), %error, "cannot be listed");
-                    continue;
-                }
-            };
+        let partitions = match shared
+            .environment
+            .run(Work::Blocking, move || listing.partitions())
+            .await
+        {
+            Ok(partitions) => partitions,
+            Err(error) => {
+                warn!(directory = %directory.path().display(), %error, "cannot be listed");
+                continue;
+            }
+        };
         counts.insert(directory.id(), partitions.len());
         for partition in partitions {
-            let Some(id) = partition.topic_id else { continue };
+            let Some(id) = partition.topic_id else {
+                continue;
+            };
             if shared.partitions.get(id, partition.partition).is_some() {
                 continue;
             }
@@ -352,13 +391,28 @@ fn place(
     counts: &BTreeMap<TopicId, usize>,
     value: &PartitionValue,
 ) -> Option<(Arc<LogDirectory>, Dirty)> {
-    let healthy = || shared.directories.iter().filter(|(directory, _)| !directory.is_failed());
-    let of = |id: TopicId| healthy().find(|(directory, _)| directory.id() == id).cloned();
-    let assigned = value.directory(shared.config.node_id).map(|id| TopicId(id.0));
+    let healthy = || {
+        shared
+            .directories
+            .iter()
+            .filter(|(directory, _)| !directory.is_failed())
+    };
+    let of = |id: TopicId| {
+        healthy()
+            .find(|(directory, _)| directory.id() == id)
+            .cloned()
+    };
+    let assigned = value
+        .directory(shared.config.node_id)
+        .map(|id| TopicId(id.0));
     found
         .and_then(of)
         .or_else(|| assigned.and_then(of))
-        .or_else(|| healthy().min_by_key(|(directory, _)| counts.get(&directory.id())).cloned())
+        .or_else(|| {
+            healthy()
+                .min_by_key(|(directory, _)| counts.get(&directory.id()))
+                .cloned()
+        })
 }
 
 /// Whether a replica can prove that it has what it acknowledged (P6); if not, why.
@@ -375,7 +429,9 @@ fn check_proof(
     let value = &value.value;
     let own = DirectoryId(partition.directory.id().0);
     // Never assigned to a directory: nothing was ever acknowledged.
-    let Some(assigned) = value.directory(shared.config.node_id) else { return Ok(()) };
+    let Some(assigned) = value.directory(shared.config.node_id) else {
+        return Ok(());
+    };
     if assigned != own {
         return Err(format!(
             "the log directory {} that held the partition is gone; the partition stays offline",
@@ -397,10 +453,11 @@ struct Candidate {
     key: String,
     revision: Revision,
     next: PartitionValue,
+    is_unclean: bool,
 }
 
 /// Leads what the image says this broker leads, after raising epochs where P4 asks for it.
-async fn lead_assigned(shared: &Arc<Shared>, image: &Image, _proof: &Proof) -> bool {
+async fn lead_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bool {
     let own = shared.config.node_id;
     let mut candidates = Vec::new();
     let mut is_settled = true;
@@ -410,15 +467,20 @@ async fn lead_assigned(shared: &Arc<Shared>, image: &Image, _proof: &Proof) -> b
         {
             continue;
         }
-        let Some(partition) = shared.partitions.get(topic_id, index) else { continue };
+        let Some(partition) = shared.partitions.get(topic_id, index) else {
+            continue;
+        };
         if partition.leading().is_some() || partition.is_offline() {
             continue;
         }
         let own_epoch = shared.replicas.raised(topic_id, index);
         if is_fresh(shared, value, &partition) || own_epoch == Some(value.value.leader_epoch) {
-            is_settled &= lead(shared, partition, value.value.leader_epoch).await;
+            let claims_first =
+                own_epoch.is_some() && proof.is_unclean(DirectoryId(partition.directory.id().0));
+            let epoch = value.value.leader_epoch;
+            is_settled &= lead(shared, partition, epoch, claims_first).await;
         } else {
-            candidates.push(candidate(shared, value, partition));
+            candidates.push(candidate(shared, proof, value, partition));
         }
     }
     for batch in candidates.chunks(EPOCHS_PER_TRANSACTION_MAX) {
@@ -440,6 +502,7 @@ fn is_fresh(shared: &Shared, value: &Versioned<PartitionValue>, partition: &Part
 
 fn candidate(
     shared: &Shared,
+    proof: &Proof,
     value: &Versioned<PartitionValue>,
     partition: Arc<Partition>,
 ) -> Candidate {
@@ -449,10 +512,20 @@ fn candidate(
     next.leader = Some(own);
     next.last_known_leader = Some(own);
     next.leader_epoch = next.leader_epoch.next();
+    let is_unclean = value.value.directory(own) == Some(directory) && proof.is_unclean(directory);
+    if is_unclean {
+        warn!(topic = %partition.topic, partition = partition.index, epoch = %next.leader_epoch, "unclean election: the last process was relaxed and did not stop cleanly");
+        shared.metrics.unclean_election();
+        next.last_unclean_epoch = Some(next.leader_epoch);
+    }
     if !next.isr.contains(&own) {
         next.isr.push(own);
     }
-    for replica in next.replicas.iter_mut().filter(|replica| replica.broker == own) {
+    for replica in next
+        .replicas
+        .iter_mut()
+        .filter(|replica| replica.broker == own)
+    {
         replica.directory = Some(directory);
     }
     Candidate {
@@ -460,6 +533,7 @@ fn candidate(
         partition,
         revision: value.revision,
         next,
+        is_unclean,
     }
 }
 
@@ -471,8 +545,10 @@ async fn raise_and_lead(shared: &Arc<Shared>, batch: &[Candidate]) -> bool {
             for candidate in batch {
                 let partition = Arc::clone(&candidate.partition);
                 let epoch = candidate.next.leader_epoch;
-                shared.replicas.note_raised(partition.topic_id, partition.index, epoch);
-                all_led &= lead(shared, partition, candidate.next.leader_epoch).await;
+                shared
+                    .replicas
+                    .note_raised(partition.topic_id, partition.index, epoch);
+                all_led &= lead(shared, partition, epoch, candidate.is_unclean).await;
             }
             all_led
         }
@@ -492,10 +568,7 @@ async fn raise_and_lead(shared: &Arc<Shared>, batch: &[Candidate]) -> bool {
     }
 }
 
-async fn raise(
-    shared: &Shared,
-    batch: &[Candidate],
-) -> Result<Commit, esker_metadata::StoreError> {
+async fn raise(shared: &Shared, batch: &[Candidate]) -> Result<Commit, esker_metadata::StoreError> {
     let mut transaction = Transaction::new();
     for candidate in batch {
         transaction = transaction
@@ -506,8 +579,13 @@ async fn raise(
 }
 
 /// Leads a partition under an epoch that is committed: what the tier holds is checked first (P8).
-async fn lead(shared: &Arc<Shared>, partition: Arc<Partition>, epoch: LeaderEpoch) -> bool {
-    if let Err(error) = tiering::prepare(shared, &partition, epoch).await {
+async fn lead(
+    shared: &Arc<Shared>,
+    partition: Arc<Partition>,
+    epoch: LeaderEpoch,
+    claims_first: bool,
+) -> bool {
+    if let Err(error) = tiering::prepare(shared, &partition, epoch, claims_first).await {
         if matches!(error, TierError::Rewound { .. }) {
             error!(topic = %partition.topic, partition = partition.index, %error, "the partition stays offline");
             partition.take_offline();
@@ -518,7 +596,10 @@ async fn lead(shared: &Arc<Shared>, partition: Arc<Partition>, epoch: LeaderEpoc
     }
     let led = {
         let partition = Arc::clone(&partition);
-        shared.environment.run(Work::Blocking, move || partition.lead(epoch)).await
+        shared
+            .environment
+            .run(Work::Blocking, move || partition.lead(epoch))
+            .await
     };
     match led {
         Ok(()) => {

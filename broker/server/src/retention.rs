@@ -1,6 +1,7 @@
 //! The loop that applies retention: what is too old or too much goes, locally and in the tier.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker_storage::retention as decide;
 use tokio_util::sync::CancellationToken;
@@ -10,10 +11,16 @@ use crate::broker::Shared;
 use crate::environment::Work;
 use crate::partition::{Partition, tiering};
 
+/// How long one partition may keep the others waiting: its manifest may lie in a store that is away.
+const CHECK_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// Checks every `log.retention.check.interval.ms` until `stop`.
 pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(
-        shared.config.retention_check_interval.max(std::time::Duration::from_millis(10)),
+        shared
+            .config
+            .retention_check_interval
+            .max(Duration::from_millis(10)),
     );
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -23,8 +30,17 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             _ = ticks.tick() => {}
         }
         for partition in shared.partitions.all() {
-            if partition.leading().is_some() && !partition.is_offline() {
-                check(&shared, &partition).await;
+            if partition.leading().is_none() || partition.is_offline() {
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                checked = tokio::time::timeout(CHECK_TIME_MAX, check(&shared, &partition)) => {
+                    if checked.is_err() {
+                        warn!(topic = %partition.topic, partition = partition.index, "retention waits for the object store");
+                    }
+                }
             }
         }
     }
@@ -61,7 +77,10 @@ async fn check(shared: &Arc<Shared>, partition: &Arc<Partition>) {
 /// Kafka's -1 is no limit.
 #[must_use]
 pub fn limits(ms: i64, bytes: i64) -> decide::Limits {
-    decide::Limits { ms: (ms >= 0).then_some(ms), bytes: u64::try_from(bytes).ok() }
+    decide::Limits {
+        ms: (ms >= 0).then_some(ms),
+        bytes: u64::try_from(bytes).ok(),
+    }
 }
 
 /// Retention of a partition that is not tiered: whole segments below the high watermark.

@@ -9,7 +9,7 @@ use esker_metadata::{Keys, MetadataStore};
 use esker_protocol::TopicId;
 use esker_storage::{CommitMode, DirectoryConfig, Identity, LogDirectory, OpenError};
 use esker_tier::upload::Verification;
-use tracing::{error, info};
+use tracing::info;
 
 use crate::bucket;
 use crate::config::{Config, Durability};
@@ -69,8 +69,18 @@ impl Opened {
     /// What the proof of P6 rests on. Taken before this process is listed anywhere.
     #[must_use]
     pub fn proof(&self) -> Proof {
+        let is_unclean = |directory: &LogDirectory, last: ProcessId| {
+            let was_relaxed = directory.incarnations().iter().any(|incarnation| {
+                incarnation.id.0 == last.0
+                    && incarnation.durability == esker_storage::Durability::Relaxed
+            });
+            was_relaxed && directory.last_clean_shutdown() != Some(TopicId(last.0))
+        };
         let lists = |directory: &LogDirectory, last: ProcessId| {
-            directory.incarnations().iter().any(|incarnation| incarnation.id.0 == last.0)
+            directory
+                .incarnations()
+                .iter()
+                .any(|incarnation| incarnation.id.0 == last.0)
         };
         Proof {
             last_incarnation: self.before.last_incarnation,
@@ -78,7 +88,19 @@ impl Opened {
                 .directories
                 .iter()
                 .filter(|directory| {
-                    self.before.last_incarnation.is_some_and(|last| lists(directory, last))
+                    self.before
+                        .last_incarnation
+                        .is_some_and(|last| lists(directory, last))
+                })
+                .map(|directory| DirectoryId(directory.id().0))
+                .collect(),
+            unclean: self
+                .directories
+                .iter()
+                .filter(|directory| {
+                    self.before
+                        .last_incarnation
+                        .is_some_and(|last| is_unclean(directory, last))
                 })
                 .map(|directory| DirectoryId(directory.id().0))
                 .collect(),
@@ -119,6 +141,11 @@ pub async fn open(
             .clone()
             .unwrap_or_else(|| environment.randomness.id().to_string()),
     };
+    // A new cluster's key comes before its directories are formatted: a crash in between leaves an
+    // id to find again. Directories that have been formatted are opened first, and refuse.
+    if existing.is_none() && !is_any_formatted(config, environment).await {
+        membership::create_cluster(store, keys, &cluster_id).await?;
+    }
     let directories = open_directories(config, environment, &cluster_id).await?;
     let cluster = membership::create_cluster(store, keys, &cluster_id).await?;
     let verification = match &environment.object_store {
@@ -146,6 +173,17 @@ pub async fn open(
     })
 }
 
+async fn is_any_formatted(config: &Config, environment: &Environment) -> bool {
+    let (disk, paths) = (Arc::clone(&environment.disk), config.log_dirs.clone());
+    let check = move || {
+        // What cannot be looked at is refused when it is opened.
+        paths
+            .iter()
+            .any(|path| disk.exists(&path.join("meta.properties")).unwrap_or(true))
+    };
+    environment.run(Work::Blocking, check).await
+}
+
 /// Opens the log directories side by side. One that cannot be used is refused as a whole: a broker
 /// that starts without one of its disks by accident would take its partitions for lost.
 async fn open_directories(
@@ -164,7 +202,10 @@ async fn open_directories(
             reserve_bytes: config.reserve_bytes,
             ..DirectoryConfig::new(path)
         };
-        let identity = Identity { cluster_id: cluster_id.to_owned(), node_id: config.node_id };
+        let identity = Identity {
+            cluster_id: cluster_id.to_owned(),
+            node_id: config.node_id,
+        };
         let disk = Arc::clone(&environment.disk);
         let randomness = environment.randomness.clone();
         let opened = environment
@@ -172,13 +213,7 @@ async fn open_directories(
                 LogDirectory::open(disk, settings, &identity, &mut || randomness.bytes16())
             })
             .await;
-        match opened {
-            Ok(directory) => directories.push(directory),
-            Err(refusal) => {
-                error!(directory = %path.display(), error = %refusal, "log directory refused");
-                return Err(refusal.into());
-            }
-        }
+        directories.push(opened?);
     }
     Ok(directories)
 }

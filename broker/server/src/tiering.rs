@@ -91,7 +91,10 @@ impl Tiering {
                 frame_bytes_max: config.remote_cache_bytes,
                 ..ReadConfig::default()
             };
-            let upload = UploadConfig { verification: opened.verification, ..UploadConfig::default() };
+            let upload = UploadConfig {
+                verification: opened.verification,
+                ..UploadConfig::default()
+            };
             let reader = Reader::new(
                 Arc::clone(store),
                 Arc::clone(&threads) as Arc<dyn CpuPool>,
@@ -175,7 +178,9 @@ impl Tiering {
         pointer: &Pointer,
         config: &TopicConfig,
     ) -> Result<Offset, TierError> {
-        let Some(parts) = &self.parts else { return Ok(pointer.log_start) };
+        let Some(parts) = &self.parts else {
+            return Ok(pointer.log_start);
+        };
         let high_watermark = partition.high_watermark();
         let local: Vec<LocalSegment> = partition
             .log
@@ -200,7 +205,10 @@ impl Tiering {
         };
         let identity = self.identity(partition);
         let now = shared.environment.now();
-        Ok(parts.reader.retention_start(&identity, pointer, &local, &limits, now).await?)
+        Ok(parts
+            .reader
+            .retention_start(&identity, pointer, &local, &limits, now)
+            .await?)
     }
 
     /// Deletes all objects of a deleted topic; returns how many there were.
@@ -208,7 +216,9 @@ impl Tiering {
     /// # Errors
     /// The store cannot be reached.
     pub async fn delete_topic(&self, id: TopicId) -> Result<usize, CollectError> {
-        let Some(parts) = &self.parts else { return Ok(0) };
+        let Some(parts) = &self.parts else {
+            return Ok(0);
+        };
         parts.collector.delete_topic(&self.cluster_id, id).await
     }
 }
@@ -218,8 +228,8 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     if shared.tiering.parts.is_none() {
         return;
     }
-    let interval = (shared.config.offload_age_max / 4)
-        .clamp(Duration::from_millis(50), OFFLOAD_INTERVAL_MAX);
+    let interval =
+        (shared.config.offload_age_max / 4).clamp(Duration::from_millis(50), OFFLOAD_INTERVAL_MAX);
     let mut pause = PAUSE_MIN;
     let mut collect_at = tokio::time::Instant::now() + COLLECT_INTERVAL;
     loop {

@@ -13,7 +13,11 @@ use crate::broker::Shared;
 use crate::config::topic;
 
 /// Topics that Kafka keeps for itself.
-const INTERNAL: [&str; 3] = ["__consumer_offsets", "__transaction_state", "__share_group_state"];
+const INTERNAL: [&str; 3] = [
+    "__consumer_offsets",
+    "__transaction_state",
+    "__share_group_state",
+];
 
 /// The largest partition count of a topic, so that a slip of the hand cannot fill the store.
 const PARTITIONS_MAX: i32 = 10_000;
@@ -44,11 +48,17 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
-        Refusal { code, message: message.into() }
+        Refusal {
+            code,
+            message: message.into(),
+        }
     }
 
     fn store(error: impl std::fmt::Display) -> Refusal {
-        Refusal::new(ErrorCode::RequestTimedOut, format!("The metadata store failed: {error}"))
+        Refusal::new(
+            ErrorCode::RequestTimedOut,
+            format!("The metadata store failed: {error}"),
+        )
     }
 }
 
@@ -119,16 +129,27 @@ pub async fn create(
     }
     topic::check_all(&new.configs, &shared.config.properties)
         .map_err(|error| Refusal::new(ErrorCode::InvalidConfig, error.to_string()))?;
-    if new.configs.get("remote.storage.enable").is_some_and(|v| v.eq_ignore_ascii_case("true"))
+    if new
+        .configs
+        .get("remote.storage.enable")
+        .is_some_and(|v| v.eq_ignore_ascii_case("true"))
         && shared.environment.object_store.is_none()
     {
-        let message = "Tiered storage functionality is disabled in the broker: it has no object store.";
+        let message =
+            "Tiered storage functionality is disabled in the broker: it has no object store.";
         return Err(Refusal::new(ErrorCode::InvalidConfig, message));
     }
     let assignment = assign(shared, &new)?;
     let partitions = i32::try_from(assignment.len()).unwrap_or(i32::MAX);
-    let replication_factor = assignment.first().map_or(1, |replicas| replicas.len() as i16);
-    let created = |id| Created { id, partitions, replication_factor, configs: new.configs.clone() };
+    let replication_factor = assignment
+        .first()
+        .map_or(1, |replicas| replicas.len() as i16);
+    let created = |id| Created {
+        id,
+        partitions,
+        replication_factor,
+        configs: new.configs.clone(),
+    };
     if validate_only {
         return Ok(created(None));
     }
@@ -145,8 +166,12 @@ pub async fn create(
     );
     // Never settled when there is no answer: only absence fences a creation, so that a late one may
     // land after a deletion. Whoever asks again does so with a new id (P3).
-    let outcome =
-        shared.environment.metadata.transact(transaction).await.map_err(Refusal::store)?;
+    let outcome = shared
+        .environment
+        .metadata
+        .transact(transaction)
+        .await
+        .map_err(Refusal::store)?;
     if !outcome.succeeded {
         let message = format!("Topic '{}' already exists.", new.name);
         return Err(Refusal::new(ErrorCode::TopicAlreadyExists, message));
@@ -162,19 +187,24 @@ fn assign(shared: &Shared, new: &NewTopic) -> Result<Vec<Vec<BrokerId>>, Refusal
     if !new.assignment.is_empty() {
         let refuse = |message: &str| Refusal::new(ErrorCode::InvalidReplicaAssignment, message);
         if new.partitions != -1 || new.replication_factor != -1 {
-            let message = "Both an assignment and a partition count or replication factor are given.";
+            let message =
+                "Both an assignment and a partition count or replication factor are given.";
             return Err(Refusal::new(ErrorCode::InvalidRequest, message));
         }
         let size = new.assignment.values().next().map_or(0, Vec::len);
         for (expected, (index, replicas)) in (0..).zip(&new.assignment) {
             if *index != expected {
-                return Err(refuse("partitions should be a consecutive 0-based integer sequence"));
+                return Err(refuse(
+                    "partitions should be a consecutive 0-based integer sequence",
+                ));
             }
             let mut sorted = replicas.clone();
             sorted.sort();
             sorted.dedup();
             if replicas.is_empty() || sorted.len() != replicas.len() || replicas.len() != size {
-                return Err(refuse("every partition needs the same number of different replicas"));
+                return Err(refuse(
+                    "every partition needs the same number of different replicas",
+                ));
             }
             if let Some(unknown) = replicas.iter().find(|id| !brokers.contains(id)) {
                 let message = format!("broker {unknown} is not registered");
@@ -220,11 +250,7 @@ fn assign(shared: &Shared, new: &NewTopic) -> Result<Vec<Vec<BrokerId>>, Refusal
 }
 
 /// Waits until the image has the topic live and this broker leads what it should of it.
-async fn wait_until_served(
-    shared: &Arc<Shared>,
-    name: &str,
-    id: TopicId,
-) -> Result<(), Refusal> {
+async fn wait_until_served(shared: &Arc<Shared>, name: &str, id: TopicId) -> Result<(), Refusal> {
     let mut images = shared.images();
     loop {
         let image = Arc::clone(&images.borrow_and_update());

@@ -18,14 +18,15 @@ async fn every_version_of_every_served_api_is_answered() {
     let mut wire = Wire::connect(&broker).await;
     create(&mut wire, "topic", 1, &[]).await;
     let id = wire
-        .call(12, &metadata_request("topic"), |r: MetadataResponse<'_>| r.topics[0].topic_id)
+        .call(12, &metadata_request("topic"), |r: MetadataResponse<'_>| {
+            r.topics[0].topic_id
+        })
         .await;
 
     for version in api_range(ApiKey::ApiVersions) {
         let request = ApiVersionsRequest {
             client_software_name: Cow::Borrowed(if version >= 3 { "test" } else { "" }),
             client_software_version: Cow::Borrowed(if version >= 3 { "1.0" } else { "" }),
-            ..ApiVersionsRequest::default()
         };
         let served = esker_server::dispatch::SERVED.len();
         wire.call(version, &request, |r: ApiVersionsResponse<'_>| {
@@ -37,7 +38,11 @@ async fn every_version_of_every_served_api_is_answered() {
         let mut request = metadata_request("topic");
         request.allow_auto_topic_creation = true;
         wire.call(version, &request, |r: MetadataResponse<'_>| {
-            assert_eq!((r.brokers.len(), r.topics.len()), (1, 1), "version {version}");
+            assert_eq!(
+                (r.brokers.len(), r.topics.len()),
+                (1, 1),
+                "version {version}"
+            );
             assert_eq!(r.topics[0].partitions[0].leader_id, 1);
         })
         .await;
@@ -69,14 +74,23 @@ async fn every_version_of_every_served_api_is_answered() {
         use esker_protocol::messages::list_offsets_request::{
             ListOffsetsPartition, ListOffsetsTopic,
         };
-        for (timestamp, version_min, offset) in
-            [(-1, 1, 11), (-2, 1, 0), (-3, 7, 0), (-4, 8, 0), (-5, 9, -1), (NOW, 1, 0), (NOW + 1, 1, -1)]
-        {
+        for (timestamp, version_min, offset) in [
+            (-1, 1, 11),
+            (-2, 1, 0),
+            (-3, 7, 0),
+            (-4, 8, 0),
+            (-5, 9, -1),
+            (NOW, 1, 0),
+            (NOW + 1, 1, -1),
+        ] {
             let request = ListOffsetsRequest {
                 replica_id: -1,
                 topics: vec![ListOffsetsTopic {
                     name: Cow::Borrowed("topic"),
-                    partitions: vec![ListOffsetsPartition { timestamp, ..Default::default() }],
+                    partitions: vec![ListOffsetsPartition {
+                        timestamp,
+                        ..Default::default()
+                    }],
                 }],
                 ..ListOffsetsRequest::default()
             };
@@ -101,11 +115,17 @@ async fn every_version_of_every_served_api_is_answered() {
                 ..FindCoordinatorRequest::default()
             }
         } else {
-            FindCoordinatorRequest { key: Cow::Borrowed("group"), ..Default::default() }
+            FindCoordinatorRequest {
+                key: Cow::Borrowed("group"),
+                ..Default::default()
+            }
         };
         let unavailable = ErrorCode::CoordinatorNotAvailable.code();
         wire.call(version, &request, |r: FindCoordinatorResponse<'_>| {
-            let code = r.coordinators.first().map_or(r.error_code, |c| c.error_code);
+            let code = r
+                .coordinators
+                .first()
+                .map_or(r.error_code, |c| c.error_code);
             assert_eq!(code, unavailable, "version {version}");
         })
         .await;
@@ -120,7 +140,10 @@ async fn every_version_of_every_served_api_is_answered() {
         };
         let expected = i64::from(version);
         wire.call(version, &request, |r: InitProducerIdResponse| {
-            assert_eq!((r.error_code, r.producer_id, r.producer_epoch), (0, expected, 0));
+            assert_eq!(
+                (r.error_code, r.producer_id, r.producer_epoch),
+                (0, expected, 0)
+            );
         })
         .await;
     }
@@ -132,20 +155,35 @@ async fn every_version_of_every_served_api_is_answered() {
             configuration_keys: None,
         };
         let request = DescribeConfigsRequest {
-            resources: vec![resource(2, "topic"), resource(4, "1"), resource(2, "missing")],
+            resources: vec![
+                resource(2, "topic"),
+                resource(4, "1"),
+                resource(2, "missing"),
+            ],
             include_synonyms: true,
             include_documentation: version >= 3,
         };
         wire.call(version, &request, |r: DescribeConfigsResponse<'_>| {
             assert_eq!(r.results[0].error_code, 0);
-            assert!(r.results[0].configs.iter().any(|c| c.name == "retention.ms"));
+            assert!(
+                r.results[0]
+                    .configs
+                    .iter()
+                    .any(|c| c.name == "retention.ms")
+            );
             assert!(r.results[1].configs.iter().any(|c| c.name == "log.dirs"));
-            assert_eq!(r.results[2].error_code, ErrorCode::UnknownTopicOrPartition.code());
+            assert_eq!(
+                r.results[2].error_code,
+                ErrorCode::UnknownTopicOrPartition.code()
+            );
         })
         .await;
     }
     for version in api_range(ApiKey::DescribeCluster) {
-        let request = DescribeClusterRequest { endpoint_type: 1, ..Default::default() };
+        let request = DescribeClusterRequest {
+            endpoint_type: 1,
+            ..Default::default()
+        };
         wire.call(version, &request, |r: DescribeClusterResponse<'_>| {
             assert_eq!((r.error_code, r.brokers.len()), (0, 1));
         })
@@ -153,9 +191,13 @@ async fn every_version_of_every_served_api_is_answered() {
     }
     for version in api_range(ApiKey::CreateTopics) {
         let name = format!("created-{version}");
-        wire.call(version, &create_request(&name, 2, &[]), |r: CreateTopicsResponse<'_>| {
-            assert_eq!(r.topics[0].error_code, 0, "version {version}");
-        })
+        wire.call(
+            version,
+            &create_request(&name, 2, &[]),
+            |r: CreateTopicsResponse<'_>| {
+                assert_eq!(r.topics[0].error_code, 0, "version {version}");
+            },
+        )
         .await;
     }
     for version in api_range(ApiKey::DeleteTopics) {
@@ -177,7 +219,11 @@ async fn every_version_of_every_served_api_is_answered() {
                 ..DeleteTopicsRequest::default()
             }
         };
-        let expected = if name == "created-2" || version >= 1 { 0 } else { 3 };
+        let expected = if name == "created-2" || version >= 1 {
+            0
+        } else {
+            3
+        };
         wire.call(version, &request, |r: DeleteTopicsResponse<'_>| {
             assert_eq!(r.responses[0].error_code, expected, "version {version}");
         })
@@ -220,9 +266,13 @@ async fn versions_that_are_not_served_close_the_connection_or_say_what_is() {
     let broker = common::start(&Stores::new(), &[]).await;
     let mut wire = Wire::connect(&broker).await;
     // ApiVersions 9: answered in version 0's form with the one row that helps (KIP-511).
-    wire.raw(&[0, 0, 0, 11, 0, 18, 0, 9, 0, 0, 0, 7, 0xff, 0xff, 0]).await;
+    wire.raw(&[0, 0, 0, 11, 0, 18, 0, 9, 0, 0, 0, 7, 0xff, 0xff, 0])
+        .await;
     let frame = wire.receive().await.expect("an answer");
-    assert_eq!(frame.as_ref(), [0, 0, 0, 7, 0, 35, 0, 0, 0, 1, 0, 18, 0, 0, 0, 4]);
+    assert_eq!(
+        frame.as_ref(),
+        [0, 0, 0, 7, 0, 35, 0, 0, 0, 1, 0, 18, 0, 0, 0, 4]
+    );
     for bytes in [
         // Produce 2, an unknown API, Fetch 3, a frame that ends inside its header, garbage.
         &[0, 0, 0, 10, 0, 0, 0, 2, 0, 0, 0, 7, 0xff, 0xff][..],
@@ -243,15 +293,27 @@ async fn produce_refuses_what_kafka_refuses_with_its_codes() {
     let broker = common::start(&Stores::new(), &[("auto.create.topics.enable", "false")]).await;
     let mut wire = Wire::connect(&broker).await;
     let now = i64::try_from(
-        std::time::UNIX_EPOCH.elapsed().expect("the clock is after 1970").as_millis(),
+        std::time::UNIX_EPOCH
+            .elapsed()
+            .expect("the clock is after 1970")
+            .as_millis(),
     )
     .expect("fits");
     create(&mut wire, "topic", 1, &[("max.message.bytes", "1000")]).await;
-    create(&mut wire, "recent", 1, &[("message.timestamp.before.max.ms", "1000")]).await;
+    create(
+        &mut wire,
+        "recent",
+        1,
+        &[("message.timestamp.before.max.ms", "1000")],
+    )
+    .await;
     create(&mut wire, "compacted", 1, &[("cleanup.policy", "compact")]).await;
 
     let good = batch(&[b"value"], now);
-    assert_eq!(produce(&mut wire, "topic", good.clone(), -1).await, (0, 0, 0));
+    assert_eq!(
+        produce(&mut wire, "topic", good.clone(), -1).await,
+        (0, 0, 0)
+    );
     let check = async |wire: &mut Wire, topic: &str, batch: Vec<u8>, acks, code: ErrorCode| {
         let (found, base, _) = produce(wire, topic, batch.into(), acks).await;
         assert_eq!((found, base), (code.code(), -1), "{topic} {code}");
@@ -262,8 +324,22 @@ async fn produce_refuses_what_kafka_refuses_with_its_codes() {
     offset[7] = 1;
     let twice = [good.as_ref(), good.as_ref()].concat();
     let large = batch(&[&[7; 2000]], now).to_vec();
-    check(&mut wire, "missing", good.to_vec(), -1, ErrorCode::UnknownTopicOrPartition).await;
-    check(&mut wire, "topic", good.to_vec(), 2, ErrorCode::InvalidRequiredAcks).await;
+    check(
+        &mut wire,
+        "missing",
+        good.to_vec(),
+        -1,
+        ErrorCode::UnknownTopicOrPartition,
+    )
+    .await;
+    check(
+        &mut wire,
+        "topic",
+        good.to_vec(),
+        2,
+        ErrorCode::InvalidRequiredAcks,
+    )
+    .await;
     check(&mut wire, "topic", Vec::new(), -1, ErrorCode::InvalidRecord).await;
     check(&mut wire, "topic", twice, -1, ErrorCode::InvalidRecord).await;
     check(&mut wire, "topic", offset, -1, ErrorCode::InvalidRecord).await;
@@ -272,9 +348,18 @@ async fn produce_refuses_what_kafka_refuses_with_its_codes() {
     let old = batch(&[b"old"], now - 3_600_000).to_vec();
     check(&mut wire, "recent", old, -1, ErrorCode::InvalidTimestamp).await;
     let mut keyless = esker_protocol::records::BatchBuilder::new(BatchOptions::default());
-    keyless.append(esker_protocol::Timestamp(now), None, Some(b"v"), &[]).expect("fits");
+    keyless
+        .append(esker_protocol::Timestamp(now), None, Some(b"v"), &[])
+        .expect("fits");
     let keyless = keyless.build().expect("builds").to_vec();
-    check(&mut wire, "compacted", keyless, -1, ErrorCode::InvalidRecord).await;
+    check(
+        &mut wire,
+        "compacted",
+        keyless,
+        -1,
+        ErrorCode::InvalidRecord,
+    )
+    .await;
     let transactional = BatchOptions {
         producer_id: ProducerId(5),
         producer_epoch: ProducerEpoch(0),
@@ -283,7 +368,14 @@ async fn produce_refuses_what_kafka_refuses_with_its_codes() {
         ..BatchOptions::default()
     };
     let transactional = batch_with(transactional, &[b"v"], now).to_vec();
-    check(&mut wire, "topic", transactional, -1, ErrorCode::InvalidTxnState).await;
+    check(
+        &mut wire,
+        "topic",
+        transactional,
+        -1,
+        ErrorCode::InvalidTxnState,
+    )
+    .await;
     broker.stop().await;
 }
 
@@ -302,20 +394,41 @@ async fn idempotent_batches_are_stored_once_and_in_order() {
         };
         batch_with(options, &[b"a", b"b"], NOW)
     };
-    assert_eq!(produce(&mut wire, "topic", numbered(0, 1), -1).await, (0, 0, 0));
-    assert_eq!(produce(&mut wire, "topic", numbered(2, 1), -1).await, (0, 2, 0));
-    assert_eq!(produce(&mut wire, "topic", numbered(0, 1), -1).await, (0, 0, 0));
+    assert_eq!(
+        produce(&mut wire, "topic", numbered(0, 1), -1).await,
+        (0, 0, 0)
+    );
+    assert_eq!(
+        produce(&mut wire, "topic", numbered(2, 1), -1).await,
+        (0, 2, 0)
+    );
+    assert_eq!(
+        produce(&mut wire, "topic", numbered(0, 1), -1).await,
+        (0, 0, 0)
+    );
     let out_of_order = ErrorCode::OutOfOrderSequenceNumber.code();
-    assert_eq!(produce(&mut wire, "topic", numbered(6, 1), -1).await, (out_of_order, -1, 0));
+    assert_eq!(
+        produce(&mut wire, "topic", numbered(6, 1), -1).await,
+        (out_of_order, -1, 0)
+    );
     let fenced = ErrorCode::InvalidProducerEpoch.code();
-    assert_eq!(produce(&mut wire, "topic", numbered(4, 0), -1).await, (fenced, -1, 0));
+    assert_eq!(
+        produce(&mut wire, "topic", numbered(4, 0), -1).await,
+        (fenced, -1, 0)
+    );
     broker.stop().await;
 
     // The state is the log's, not the process's.
     let broker = common::start(&stores, &[]).await;
     let mut wire = Wire::connect(&broker).await;
-    assert_eq!(produce(&mut wire, "topic", numbered(2, 1), -1).await, (0, 2, 0));
-    assert_eq!(produce(&mut wire, "topic", numbered(4, 1), -1).await, (0, 4, 0));
+    assert_eq!(
+        produce(&mut wire, "topic", numbered(2, 1), -1).await,
+        (0, 2, 0)
+    );
+    assert_eq!(
+        produce(&mut wire, "topic", numbered(4, 1), -1).await,
+        (0, 4, 0)
+    );
     broker.stop().await;
 }
 
@@ -324,12 +437,17 @@ async fn acks_zero_has_no_reply_and_a_refusal_closes_the_connection() {
     let broker = common::start(&Stores::new(), &[]).await;
     let mut wire = Wire::connect(&broker).await;
     create(&mut wire, "topic", 1, &[]).await;
-    wire.send(9, &common::produce_request("topic", batch(&[b"v"], NOW), 0)).await;
+    wire.send(9, &common::produce_request("topic", batch(&[b"v"], NOW), 0))
+        .await;
     // The next reply is that of the next request.
     let (code, high_watermark, _) = fetch(&mut wire, "topic", 0, 1 << 20).await;
     assert_eq!(code, 0);
     assert!((0..=1).contains(&high_watermark));
-    wire.send(9, &common::produce_request("topic", batch(&[b"v"], NOW).slice(1..), 0)).await;
+    wire.send(
+        9,
+        &common::produce_request("topic", batch(&[b"v"], NOW).slice(1..), 0),
+    )
+    .await;
     assert_eq!(wire.receive().await, None);
     broker.stop().await;
 }
@@ -340,7 +458,12 @@ async fn fetch_returns_whole_batches_within_its_limits() {
     let mut wire = Wire::connect(&broker).await;
     create(&mut wire, "topic", 1, &[]).await;
     for _ in 0..3 {
-        assert_eq!(produce(&mut wire, "topic", batch(&[b"v", b"w"], NOW), -1).await.0, 0);
+        assert_eq!(
+            produce(&mut wire, "topic", batch(&[b"v", b"w"], NOW), -1)
+                .await
+                .0,
+            0
+        );
     }
     let count = |records: &[u8]| Batches::new(records).count();
     let one = batch(&[b"v", b"w"], NOW).len() as i32;
@@ -348,7 +471,10 @@ async fn fetch_returns_whole_batches_within_its_limits() {
     assert_eq!(count(&fetch(&mut wire, "topic", 0, 1).await.2), 1);
     assert_eq!(count(&fetch(&mut wire, "topic", 3, 2 * one).await.2), 2);
     assert_eq!(count(&fetch(&mut wire, "topic", 0, 1 << 20).await.2), 3);
-    assert_eq!(fetch(&mut wire, "topic", 6, 1 << 20).await, (0, 6, Default::default()));
+    assert_eq!(
+        fetch(&mut wire, "topic", 6, 1 << 20).await,
+        (0, 6, Default::default())
+    );
     let out_of_range = ErrorCode::OffsetOutOfRange.code();
     assert_eq!(fetch(&mut wire, "topic", 7, 1 << 20).await.0, out_of_range);
     assert_eq!(fetch(&mut wire, "topic", -1, 1 << 20).await.0, out_of_range);
@@ -364,19 +490,58 @@ async fn topics_are_refused_with_kafkas_codes() {
     create(&mut wire, "a.b", 1, &[]).await;
     let check = async |wire: &mut Wire, request: CreateTopicsRequest<'_>, code: ErrorCode| {
         let found = wire
-            .call(7, &request, |r: CreateTopicsResponse<'_>| r.topics[0].error_code)
+            .call(7, &request, |r: CreateTopicsResponse<'_>| {
+                r.topics[0].error_code
+            })
             .await;
         assert_eq!(found, code.code(), "{request:?}");
     };
-    check(&mut wire, create_request("a.b", 1, &[]), ErrorCode::TopicAlreadyExists).await;
-    check(&mut wire, create_request("a_b", 1, &[]), ErrorCode::InvalidTopicException).await;
-    check(&mut wire, create_request("a b", 1, &[]), ErrorCode::InvalidTopicException).await;
-    check(&mut wire, create_request("x", 0, &[]), ErrorCode::InvalidPartitions).await;
-    check(&mut wire, create_request("x", 1, &[("no", "1")]), ErrorCode::InvalidConfig).await;
-    check(&mut wire, create_request("x", 1, &[("segment.bytes", "1")]), ErrorCode::InvalidConfig)
-        .await;
-    let compacted = [("cleanup.policy", "compact"), ("remote.storage.enable", "true")];
-    check(&mut wire, create_request("x", 1, &compacted), ErrorCode::InvalidConfig).await;
+    check(
+        &mut wire,
+        create_request("a.b", 1, &[]),
+        ErrorCode::TopicAlreadyExists,
+    )
+    .await;
+    check(
+        &mut wire,
+        create_request("a_b", 1, &[]),
+        ErrorCode::InvalidTopicException,
+    )
+    .await;
+    check(
+        &mut wire,
+        create_request("a b", 1, &[]),
+        ErrorCode::InvalidTopicException,
+    )
+    .await;
+    check(
+        &mut wire,
+        create_request("x", 0, &[]),
+        ErrorCode::InvalidPartitions,
+    )
+    .await;
+    check(
+        &mut wire,
+        create_request("x", 1, &[("no", "1")]),
+        ErrorCode::InvalidConfig,
+    )
+    .await;
+    check(
+        &mut wire,
+        create_request("x", 1, &[("segment.bytes", "1")]),
+        ErrorCode::InvalidConfig,
+    )
+    .await;
+    let compacted = [
+        ("cleanup.policy", "compact"),
+        ("remote.storage.enable", "true"),
+    ];
+    check(
+        &mut wire,
+        create_request("x", 1, &compacted),
+        ErrorCode::InvalidConfig,
+    )
+    .await;
     let mut replicated = create_request("x", 1, &[]);
     replicated.topics[0].replication_factor = 3;
     check(&mut wire, replicated, ErrorCode::InvalidReplicationFactor).await;

@@ -35,7 +35,9 @@ async fn a_directory_of_another_cluster_or_node_is_refused() {
     stores.objects = None;
     let line = refusal(&stores, &[]).await;
     assert!(line.contains("belongs to cluster"), "{line}");
-    let (entries, _) = esker_metadata::MetadataStore::list(&stores.metadata, "/").await.unwrap();
+    let (entries, _) = esker_metadata::MetadataStore::list(&stores.metadata, "/")
+        .await
+        .unwrap();
     assert!(entries.is_empty(), "a refusal changes nothing: {entries:?}");
 }
 
@@ -73,7 +75,13 @@ async fn a_port_in_use_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_advertised_listener_must_be_a_listener() {
-    let line =
-        refusal(&Stores::new(), &[("advertised.listeners", "OTHER://localhost:9092")]).await;
-    assert_eq!(line, "advertised.listeners names OTHER, which is not among listeners");
+    let line = refusal(
+        &Stores::new(),
+        &[("advertised.listeners", "OTHER://localhost:9092")],
+    )
+    .await;
+    assert_eq!(
+        line,
+        "advertised.listeners names OTHER, which is not among listeners"
+    );
 }

@@ -11,6 +11,8 @@ use esker_protocol::ErrorCode;
 use esker_protocol::records::{Batches, Caps};
 use esker_server::Broker;
 use esker_storage::MemoryDisk;
+use futures::StreamExt;
+use object_store::ObjectStore;
 
 const SETTINGS: &[(&str, &str)] = &[
     ("offload.min.bytes", "1"),
@@ -20,7 +22,11 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 /// Topic settings under which every batch of a kilobyte seals a segment and leaves the disk.
-const COLD: &[(&str, &str)] = &[("internal.segment.bytes", "2048"), ("local.retention.bytes", "1"), ("retention.ms", "-1")];
+const COLD: &[(&str, &str)] = &[
+    ("internal.segment.bytes", "2048"),
+    ("local.retention.bytes", "1"),
+    ("retention.ms", "-1"),
+];
 
 fn value(index: usize) -> Vec<u8> {
     let mut value = format!("{index:08}").into_bytes();
@@ -30,8 +36,13 @@ fn value(index: usize) -> Vec<u8> {
 
 async fn fill(wire: &mut Wire, range: std::ops::Range<usize>) {
     for index in range {
-        let (code, base, _) =
-            produce(wire, "topic", batch(&[&value(index)], 1_000_000 + index as i64), -1).await;
+        let (code, base, _) = produce(
+            wire,
+            "topic",
+            batch(&[&value(index)], 1_000_000 + index as i64),
+            -1,
+        )
+        .await;
         assert_eq!((code, base), (0, index as i64));
     }
 }
@@ -63,7 +74,12 @@ fn check(records: &Bytes, mut next: i64) -> i64 {
 /// Waits until the local log begins at or above `offset`: below it, everything is cold.
 async fn until_cold(broker: &Broker, offset: i64) {
     let shared = broker.shared();
-    let partition = shared.partitions.all().into_iter().next().expect("a partition");
+    let partition = shared
+        .partitions
+        .all()
+        .into_iter()
+        .next()
+        .expect("a partition");
     tokio::time::timeout(Duration::from_secs(20), async {
         while partition.log.local_start_offset().0 < offset {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -145,25 +161,45 @@ async fn a_deleted_topic_takes_its_objects_along_and_its_name_is_free() {
     create(&mut wire, "topic", 1, COLD).await;
     fill(&mut wire, 0..20).await;
     until_cold(&broker, 10).await;
+    let old = broker
+        .shared()
+        .topic_id("topic")
+        .expect("the topic is there");
     let request = esker_protocol::messages::DeleteTopicsRequest {
         topic_names: vec!["topic".into()],
         timeout_ms: 10_000,
         ..Default::default()
     };
     let code = wire
-        .call(5, &request, |r: esker_protocol::messages::DeleteTopicsResponse<'_>| {
-            r.responses[0].error_code
-        })
+        .call(
+            5,
+            &request,
+            |r: esker_protocol::messages::DeleteTopicsResponse<'_>| r.responses[0].error_code,
+        )
         .await;
     assert_eq!(code, 0);
     create(&mut wire, "topic", 1, COLD).await;
     fill(&mut wire, 0..3).await;
     read_all(&mut wire, 0, 3).await;
-    let deleted = async {
-        while broker.shared().image().deleted().next().is_some() {
+    // The key of the deletion stays until a late upload can no longer arrive; the objects go now.
+    let objects = stores.objects.clone().expect("there is a store");
+    let old = old.to_hex();
+    let cleaned = async {
+        loop {
+            let listed: Vec<_> = objects.list(None).collect().await;
+            let is_left = |path: &object_store::path::Path| path.as_ref().contains(&old);
+            if !listed
+                .iter()
+                .flatten()
+                .any(|object| is_left(&object.location))
+            {
+                return;
+            }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), deleted).await.expect("cleaned");
+    tokio::time::timeout(Duration::from_secs(20), cleaned)
+        .await
+        .expect("objects go");
     broker.stop().await;
 }

@@ -27,9 +27,10 @@ pub(crate) fn plant(disk: &MemoryDisk, planted: Planted) -> Arc<dyn Disk> {
     disk.lie_about_syncs(planted == Planted::SyncsLie);
     match planted {
         Planted::Nothing | Planted::SyncsLie => Arc::new(disk.clone()),
-        Planted::ForgetsDirectories | Planted::SyncsLate => {
-            Arc::new(PlantedDisk { disk: disk.clone(), planted })
-        }
+        Planted::ForgetsDirectories | Planted::SyncsLate => Arc::new(PlantedDisk {
+            disk: disk.clone(),
+            planted,
+        }),
     }
 }
 
@@ -75,10 +76,16 @@ impl Disk for PlantedDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.disk.open(path, mode)?;
         // `durable-ends.log` is spared: it would be the one that is missed.
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         let is_segment = name.ends_with(".log") && name.starts_with(|c: char| c.is_ascii_digit());
         if self.planted == Planted::SyncsLate && is_segment {
-            return Ok(Arc::new(LateFile { file, skips: AtomicBool::new(true) }));
+            return Ok(Arc::new(LateFile {
+                file,
+                skips: AtomicBool::new(true),
+            }));
         }
         Ok(file)
     }
@@ -125,7 +132,11 @@ impl DiskFile for LateFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if self.skips.fetch_xor(true, Ordering::Relaxed) { Ok(()) } else { self.file.sync_data() }
+        if self.skips.fetch_xor(true, Ordering::Relaxed) {
+            Ok(())
+        } else {
+            self.file.sync_data()
+        }
     }
 
     fn allocate_keep_size(&self, position: u64, bytes: u64) -> io::Result<()> {

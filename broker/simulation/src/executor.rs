@@ -70,9 +70,15 @@ struct Wakes {
 
 impl Wake for Wakes {
     fn wake(self: Arc<Self>) {
-        let Some(inner) = self.inner.upgrade() else { return };
+        let Some(inner) = self.inner.upgrade() else {
+            return;
+        };
         inner.state().ready.insert(self.task);
-        let root = inner.root.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let root = inner
+            .root
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if let Some(root) = root {
             root.wake();
         }
@@ -87,7 +93,11 @@ impl Inner {
 
 impl Executor {
     pub(crate) fn new(random: Random) -> Executor {
-        let inner = Inner { state: Mutex::default(), root: Mutex::default(), random };
+        let inner = Inner {
+            state: Mutex::default(),
+            root: Mutex::default(),
+            random,
+        };
         Executor(Arc::new(inner))
     }
 
@@ -100,16 +110,31 @@ impl Executor {
             } else {
                 state.started += 1;
                 let id = state.started;
-                let wakes = Wakes { task: id, inner: Arc::downgrade(&self.0) };
+                let wakes = Wakes {
+                    task: id,
+                    inner: Arc::downgrade(&self.0),
+                };
                 let waker = Waker::from(Arc::new(wakes));
-                state.tasks.insert(id, Task { group, future: Some(future), waker });
+                state.tasks.insert(
+                    id,
+                    Task {
+                        group,
+                        future: Some(future),
+                        waker,
+                    },
+                );
                 state.ready.insert(id);
                 None
             }
         };
         // What a future drops may wake or spawn others.
         drop(dropped);
-        let root = self.0.root.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let root = self
+            .0
+            .root
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if let Some(root) = root {
             root.wake();
         }
@@ -173,7 +198,10 @@ impl Executor {
                     return Poll::Pending;
                 }
                 polls += 1;
-                assert!(polls < POLLS_AT_ONCE_MAX, "tasks wake each other and time stands still");
+                assert!(
+                    polls < POLLS_AT_ONCE_MAX,
+                    "tasks wake each other and time stands still"
+                );
             }
         });
         // tokio would otherwise count all tasks as one and make it pause in the middle.
@@ -192,11 +220,17 @@ impl Executor {
             }
             let place = self.0.random.below(state.ready.len() as u64);
             let place = usize::try_from(place).unwrap_or(0);
-            let Some(id) = state.ready.iter().nth(place).copied() else { return false };
+            let Some(id) = state.ready.iter().nth(place).copied() else {
+                return false;
+            };
             state.ready.remove(&id);
-            let Some(task) = state.tasks.get_mut(&id) else { return true };
+            let Some(task) = state.tasks.get_mut(&id) else {
+                return true;
+            };
             let (group, waker) = (task.group, task.waker.clone());
-            let Some(future) = task.future.take() else { return true };
+            let Some(future) = task.future.take() else {
+                return true;
+            };
             state.polls += 1;
             assert!(state.polls < POLLS_MAX, "the run does not end");
             (id, group, future, waker)

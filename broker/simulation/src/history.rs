@@ -29,7 +29,11 @@ pub(crate) struct Place {
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}-{}", self.topic, self.partition)?;
-        if self.life > 0 { write!(f, " (life {})", self.life) } else { Ok(()) }
+        if self.life > 0 {
+            write!(f, " (life {})", self.life)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -91,7 +95,10 @@ pub(crate) const NUMBER_DIGITS: usize = 10;
 
 impl History {
     pub(crate) fn new(trace: Trace) -> History {
-        History { state: Arc::default(), trace }
+        History {
+            state: Arc::default(),
+            trace,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -116,7 +123,8 @@ impl History {
 
     /// A batch was acknowledged.
     pub(crate) fn acknowledged(&self, place: &Place, numbers: &[u64], base: i64) {
-        self.trace.note(format_args!("acknowledged {place} {base} {numbers:?}"));
+        self.trace
+            .note(format_args!("acknowledged {place} {base} {numbers:?}"));
         let mut problems = Vec::new();
         {
             let mut state = self.state();
@@ -133,7 +141,8 @@ impl History {
 
     /// A batch was certainly not stored, and never will be.
     pub(crate) fn refused(&self, place: &Place, numbers: &[u64], why: impl std::fmt::Display) {
-        self.trace.note(format_args!("refused {place} {numbers:?} {why}"));
+        self.trace
+            .note(format_args!("refused {place} {numbers:?} {why}"));
         let mut state = self.state();
         for number in numbers {
             if let Some(sent) = state.sent.get_mut(number) {
@@ -144,14 +153,20 @@ impl History {
 
     /// Nobody knows whether a batch was, or will be, stored.
     pub(crate) fn in_doubt(&self, place: &Place, numbers: &[u64], why: impl std::fmt::Display) {
-        self.trace.note(format_args!("in doubt {place} {numbers:?} {why}"));
+        self.trace
+            .note(format_args!("in doubt {place} {numbers:?} {why}"));
     }
 
     /// What was known of the bounds before a question is asked: no later answer may be behind it.
     pub(crate) fn bounds(&self, place: &Place) -> Bounds {
         let state = self.state();
-        let Some(partition) = state.partitions.get(place) else { return Bounds::default() };
-        let known = partition.known.last_key_value().map_or(0, |(offset, _)| offset + 1);
+        let Some(partition) = state.partitions.get(place) else {
+            return Bounds::default();
+        };
+        let known = partition
+            .known
+            .last_key_value()
+            .map_or(0, |(offset, _)| offset + 1);
         Bounds {
             log_start: partition.log_start,
             end: partition.high_watermark.max(known),
@@ -162,7 +177,10 @@ impl History {
     pub(crate) fn told(&self, place: &Place, before: Bounds, told: Bounds) {
         let mut problems = Vec::new();
         if told.log_start < before.log_start {
-            problems.push(format!("log start went back from {} to {}", before.log_start, told.log_start));
+            problems.push(format!(
+                "log start went back from {} to {}",
+                before.log_start, told.log_start
+            ));
         }
         if told.end < before.end {
             problems.push(format!(
@@ -217,7 +235,9 @@ impl History {
                 }
             }
         }
-        let problems = problems.into_iter().map(|problem| format!("{problem}, read from {from}"));
+        let problems = problems
+            .into_iter()
+            .map(|problem| format!("{problem}, read from {from}"));
         self.report(place, problems.collect());
         header.next_offset().0
     }
@@ -283,11 +303,16 @@ impl State {
         if let (Some((at, (_, Some(before)))), Some(epoch)) = (before, epoch)
             && *before > epoch
         {
-            problems.push(format!("{offset} has epoch {epoch}, {at} before it {before}"));
+            problems.push(format!(
+                "{offset} has epoch {epoch}, {at} before it {before}"
+            ));
         }
         let known = partition.known.entry(offset).or_insert((number, epoch));
         if known.0 != number {
-            problems.push(format!("{offset} had record {}, now it has {number}", known.0));
+            problems.push(format!(
+                "{offset} had record {}, now it has {number}",
+                known.0
+            ));
         }
         match (known.1, epoch) {
             (Some(before), Some(now)) if before != now => {
@@ -308,12 +333,18 @@ impl State {
     ) {
         self.seen += 1;
         let digits = content.value.get(..NUMBER_DIGITS).unwrap_or_default();
-        let number = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
+        let number = std::str::from_utf8(digits)
+            .ok()
+            .and_then(|text| text.parse().ok());
         let Some(number) = number else {
             problems.push(format!("{offset} has a record without a number"));
             return;
         };
-        if self.sent.get(&number).is_some_and(|sent| sent.content != content) {
+        if self
+            .sent
+            .get(&number)
+            .is_some_and(|sent| sent.content != content)
+        {
             problems.push(format!("{offset} has record {number} with another content"));
         }
         self.place(place, offset, number, Some(epoch), problems);

@@ -104,7 +104,10 @@ impl SimNetwork {
                 let state = self.state();
                 (state.delay_ms_max, state.cut_permille)
             };
-            sleep(Duration::from_millis(self.0.random.between(0, delay_ms_max))).await;
+            sleep(Duration::from_millis(
+                self.0.random.between(0, delay_ms_max),
+            ))
+            .await;
             if self.0.random.chance(cut_permille) {
                 return;
             }
@@ -129,13 +132,19 @@ impl Network for SimNetwork {
         } else {
             port
         };
-        let is_taken = state.listeners.get(&port).is_some_and(|sender| !sender.is_closed());
+        let is_taken = state
+            .listeners
+            .get(&port)
+            .is_some_and(|sender| !sender.is_closed());
         if is_taken {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         state.listeners.insert(port, sender);
         let address = SocketAddr::from(([10, 0, 0, 1], port));
-        Ok(Box::new(SimListener { address, accepted: tokio::sync::Mutex::new(accepted) }))
+        Ok(Box::new(SimListener {
+            address,
+            accepted: tokio::sync::Mutex::new(accepted),
+        }))
     }
 }
 
@@ -165,7 +174,10 @@ impl Connect for SimNetwork {
             let peer = SocketAddr::from(([10, 0, 0, 2], state.peers));
             (sender, peer, state.delay_ms_max)
         };
-        sleep(Duration::from_millis(self.0.random.between(0, delay_ms_max))).await;
+        sleep(Duration::from_millis(
+            self.0.random.between(0, delay_ms_max),
+        ))
+        .await;
         let (client, client_side) = duplex(STREAM_BYTES);
         let (broker, broker_side) = duplex(STREAM_BYTES);
         sender

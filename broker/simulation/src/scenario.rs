@@ -31,7 +31,11 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { rounds: 4, planted: Planted::Nothing, prints: false }
+        Options {
+            rounds: 4,
+            planted: Planted::Nothing,
+            prints: false,
+        }
     }
 }
 
@@ -81,13 +85,28 @@ const FOLLOWERS: u64 = 2;
 /// Runs one seed. The caller's runtime has one thread and a paused clock.
 pub async fn run(seed: u64, options: Options) -> Outcome {
     let executor = Executor::new(Random::new(seed, 1));
-    let world = Arc::new(World::new(seed, options.planted, executor.clone(), options.prints));
-    let scenario = Scenario { world: Arc::clone(&world), options, summary: Summary::default(), late: BTreeSet::new() };
+    let world = Arc::new(World::new(
+        seed,
+        options.planted,
+        executor.clone(),
+        options.prints,
+    ));
+    let scenario = Scenario {
+        world: Arc::clone(&world),
+        options,
+        summary: Summary::default(),
+        late: BTreeSet::new(),
+    };
     let mut summary = executor.run(scenario.play(seed)).await;
     (summary.acknowledged, summary.read) = world.history.counts();
     summary.milliseconds = world.trace.now_ms();
     let (lines, hash, violations) = world.trace.take();
-    Outcome { violations, lines, hash, summary }
+    Outcome {
+        violations,
+        lines,
+        hash,
+        summary,
+    }
 }
 
 struct Scenario {
@@ -116,7 +135,9 @@ enum Ending {
 impl Scenario {
     async fn play(mut self, seed: u64) -> Summary {
         let world = Arc::clone(&self.world);
-        world.executor.spawn(OUTSIDE, Box::pin(world.authority.clone().observe()));
+        world
+            .executor
+            .spawn(OUTSIDE, Box::pin(world.authority.clone().observe()));
         if world.start(None).await.is_err() {
             world.trace.violation("a new broker does not start");
             return self.summary;
@@ -150,19 +171,44 @@ impl Scenario {
                 ("internal.segment.bytes".to_owned(), "5000".to_owned()),
                 ("index.interval.bytes".to_owned(), "1000".to_owned()),
             ]);
-            settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-            NewTopic { partitions: Some(partitions), settings, ..NewTopic::new(name) }
+            settings.extend(
+                more.iter()
+                    .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+            );
+            NewTopic {
+                partitions: Some(partitions),
+                settings,
+                ..NewTopic::new(name)
+            }
         };
         let topics = [
             small("kept", 2, &[("local.retention.bytes", "9000")]),
-            small("rolling", 1, &[("local.retention.bytes", "9000"), ("retention.bytes", "40000")]),
-            small("local", 1, &[("remote.storage.enable", "false"), ("retention.bytes", "60000")]),
+            small(
+                "rolling",
+                1,
+                &[
+                    ("local.retention.bytes", "9000"),
+                    ("retention.bytes", "40000"),
+                ],
+            ),
+            small(
+                "local",
+                1,
+                &[
+                    ("remote.storage.enable", "false"),
+                    ("retention.bytes", "60000"),
+                ],
+            ),
         ];
         let mut places = Vec::new();
         for topic in topics {
             workload::create(&self.world, &client, &topic, &Finish::default()).await;
             for partition in 0..topic.partitions.unwrap_or(1) {
-                places.push(Place { topic: topic.name.clone(), partition, life: 0 });
+                places.push(Place {
+                    topic: topic.name.clone(),
+                    partition,
+                    life: 0,
+                });
             }
         }
         places
@@ -190,16 +236,35 @@ impl Scenario {
         let world = || Arc::clone(&self.world);
         for index in 0..PRODUCERS {
             let random = Random::new(seed, 100 + index);
-            start(Box::pin(workload::produce(world(), random, places.to_vec(), finish.clone())));
+            start(Box::pin(workload::produce(
+                world(),
+                random,
+                places.to_vec(),
+                finish.clone(),
+            )));
         }
         for index in 0..FOLLOWERS {
             let random = Random::new(seed, 200 + index);
-            start(Box::pin(workload::follow(world(), random, places.to_vec(), finish.clone())));
+            start(Box::pin(workload::follow(
+                world(),
+                random,
+                places.to_vec(),
+                finish.clone(),
+            )));
         }
         let settings = BTreeMap::from([("internal.segment.bytes".to_owned(), "3000".to_owned())]);
-        let topic = NewTopic { partitions: Some(1), settings, ..NewTopic::new("passing") };
+        let topic = NewTopic {
+            partitions: Some(1),
+            settings,
+            ..NewTopic::new("passing")
+        };
         let random = Random::new(seed, 300);
-        start(Box::pin(workload::come_and_go(world(), random, topic, finish.clone())));
+        start(Box::pin(workload::come_and_go(
+            world(),
+            random,
+            topic,
+            finish.clone(),
+        )));
         ends
     }
 
@@ -210,7 +275,10 @@ impl Scenario {
             2 | 3 => BucketWeather::Bad,
             _ => BucketWeather::Away,
         };
-        let metadata = [0, 0, 20, 100].get(random.below(4) as usize).copied().unwrap_or(0);
+        let metadata = [0, 0, 20, 100]
+            .get(random.below(4) as usize)
+            .copied()
+            .unwrap_or(0);
         let (delay_ms, cuts) = match random.below(4) {
             0 => (0, 0),
             1 => (30, 0),
@@ -233,7 +301,11 @@ impl Scenario {
 
     fn draw_ending(&self) -> Ending {
         let random = &self.world.random;
-        let crash = if random.chance(600) { Crash::PowerCut } else { Crash::Kill };
+        let crash = if random.chance(600) {
+            Crash::PowerCut
+        } else {
+            Crash::Kill
+        };
         match random.below(12) {
             0..4 => Ending::Crash(crash),
             4..6 => Ending::Doomed(random.between(1, 3_000), crash),
@@ -252,7 +324,9 @@ impl Scenario {
         self.set_weather();
         let time = Duration::from_millis(random.between(500, 15_000));
         if let Ok(end) = timeout(time, world.ended()).await {
-            world.trace.note(format_args!("the process ended by itself: {end:?}"));
+            world
+                .trace
+                .note(format_args!("the process ended by itself: {end:?}"));
             if end == End::Killed {
                 world.trace.violation("the process ended without a reason");
             }
@@ -287,7 +361,9 @@ impl Scenario {
                 if let Some(group) = world.group() {
                     let watched = disk.clone();
                     // A process does not outlive its machine: gone right after the change.
-                    world.executor.doom(group, Box::new(move || watched.is_dead()));
+                    world
+                        .executor
+                        .doom(group, Box::new(move || watched.is_dead()));
                 }
                 sleep(Duration::from_secs(random.between(1, 20))).await;
                 self.summary.crashes += 1;
@@ -296,16 +372,28 @@ impl Scenario {
             Ending::Stop => {
                 world.stop().await;
                 self.summary.stops += 1;
-                world.bury(if random.chance(500) { Crash::PowerCut } else { Crash::Kill });
+                world.bury(if random.chance(500) {
+                    Crash::PowerCut
+                } else {
+                    Crash::Kill
+                });
             }
             Ending::SyncFails => {
                 world.disk().fail_syncs(1);
                 match timeout(Duration::from_secs(120), world.ended()).await {
-                    Ok(end) => world.trace.note(format_args!("after a failed sync: {end:?}")),
-                    Err(_) => world.trace.violation("a process goes on after a failed sync"),
+                    Ok(end) => world
+                        .trace
+                        .note(format_args!("after a failed sync: {end:?}")),
+                    Err(_) => world
+                        .trace
+                        .violation("a process goes on after a failed sync"),
                 }
                 self.summary.crashes += 1;
-                world.bury(if random.chance(500) { Crash::PowerCut } else { Crash::Kill });
+                world.bury(if random.chance(500) {
+                    Crash::PowerCut
+                } else {
+                    Crash::Kill
+                });
             }
             Ending::DiskFills => {
                 let disk = world.disk();
@@ -323,9 +411,12 @@ impl Scenario {
         let authority = &self.world.authority;
         let before = authority.names().await;
         if let Err(error) = self.world.objects.release().await {
-            self.world.trace.violation(format_args!("late PUTs fail: {error}"));
+            self.world
+                .trace
+                .violation(format_args!("late PUTs fail: {error}"));
         }
-        self.late.extend(authority.names().await.difference(&before).cloned());
+        self.late
+            .extend(authority.names().await.difference(&before).cloned());
     }
 
     /// Starts the process if it is gone, through crashes of the start itself.
@@ -346,7 +437,9 @@ impl Scenario {
             match world.start(doomed_after).await {
                 Ok(()) => return true,
                 Err(reason) if attempt > STARTS_MAX + 1 => {
-                    world.trace.violation(format_args!("the broker does not start: {reason}"));
+                    world
+                        .trace
+                        .violation(format_args!("the broker does not start: {reason}"));
                     return false;
                 }
                 Err(_) => {
@@ -378,7 +471,9 @@ impl Scenario {
 
     /// What the broker holds locally, against the pointers: nothing that readers need is missing.
     async fn check_local(&self) {
-        let Some(shared) = self.world.shared() else { return };
+        let Some(shared) = self.world.shared() else {
+            return;
+        };
         for partition in shared.partitions.all() {
             let log = &partition.log;
             // Local first: the pointer that is read afterwards is at least as far.
@@ -392,12 +487,21 @@ impl Scenario {
                 ));
             }
             if partition.leading().is_some() && shown > durable {
-                self.world.trace.violation(format_args!("{name}: shown {shown}, durable {durable}"));
+                self.world
+                    .trace
+                    .violation(format_args!("{name}: shown {shown}, durable {durable}"));
             }
             let id = partition.topic_id;
             let pointer = self.world.authority.pointer(id, partition.index).await;
             let needed = pointer.map_or(start, |p| p.tier_end.max(p.log_start));
-            if local_start > needed && self.world.authority.pointer(id, partition.index).await.is_some() {
+            if local_start > needed
+                && self
+                    .world
+                    .authority
+                    .pointer(id, partition.index)
+                    .await
+                    .is_some()
+            {
                 self.world.trace.violation(format_args!(
                     "{name}: local copies begin at {local_start}, the tier ends at {needed}"
                 ));
@@ -411,13 +515,17 @@ impl Scenario {
         let world = Arc::clone(&self.world);
         self.release().await;
         if let Ok(end) = timeout(CALM, world.ended()).await {
-            world.trace.violation(format_args!("the process ended by itself: {end:?}"));
+            world
+                .trace
+                .violation(format_args!("the process ended by itself: {end:?}"));
             return;
         }
         self.check(places).await;
         world.authority.note_bucket().await;
         for left in world.authority.leftovers(&self.late).await {
-            world.trace.violation(format_args!("left of a deleted topic: {left}"));
+            world
+                .trace
+                .violation(format_args!("left of a deleted topic: {left}"));
         }
         let Some(shared) = world.shared() else { return };
         for partition in shared.partitions.all() {
@@ -428,9 +536,16 @@ impl Scenario {
             if !partition.config().is_tiered() {
                 continue;
             }
-            let sealed = partition.log.segments().into_iter().filter(|segment| segment.sealed);
+            let sealed = partition
+                .log
+                .segments()
+                .into_iter()
+                .filter(|segment| segment.sealed);
             let sealed_end = sealed.map(|segment| segment.end).max();
-            let pointer = world.authority.pointer(partition.topic_id, partition.index).await;
+            let pointer = world
+                .authority
+                .pointer(partition.topic_id, partition.index)
+                .await;
             let tier_end = pointer.map(|pointer| pointer.tier_end);
             if sealed_end > tier_end {
                 world.trace.violation(format_args!(

@@ -44,9 +44,13 @@ struct Mirror {
 impl Authority {
     /// Checks every change until the simulation ends.
     pub(crate) async fn observe(self) {
-        let watch = self.metadata.watch(OBSERVED_PREFIX, Revision::FIRST.next()).await;
+        let watch = self
+            .metadata
+            .watch(OBSERVED_PREFIX, Revision::FIRST.next())
+            .await;
         let Ok(mut watch) = watch else {
-            self.trace.violation("the simulation cannot watch its own store");
+            self.trace
+                .violation("the simulation cannot watch its own store");
             return;
         };
         let mut mirror = Mirror::default();
@@ -54,7 +58,8 @@ impl Authority {
             let event = match watch.next().await {
                 Ok(event) => event,
                 Err(lost) => {
-                    self.trace.violation(format_args!("the simulation's own watch ended: {lost}"));
+                    self.trace
+                        .violation(format_args!("the simulation's own watch ended: {lost}"));
                     return;
                 }
             };
@@ -64,11 +69,13 @@ impl Authority {
                     None => mirror.values.remove(&key),
                 };
                 let Some(entry) = entry else {
-                    self.trace.note(format_args!("{} {key} is gone", event.revision));
+                    self.trace
+                        .note(format_args!("{} {key} is gone", event.revision));
                     continue;
                 };
                 let text = String::from_utf8_lossy(&entry.value).into_owned();
-                self.trace.note(format_args!("{} {key} = {text}", event.revision));
+                self.trace
+                    .note(format_args!("{} {key} = {text}", event.revision));
                 if let Err(problem) = self.check(&key, before.as_ref(), &entry.value).await {
                     self.trace.violation(format_args!("{key}: {problem}"));
                 }
@@ -98,11 +105,16 @@ impl Authority {
                 if now.local_floor > now.tier_end {
                     return Err("the local floor is above the tier end".to_owned());
                 }
-                self.check_manifest(topic, partition, &now).await.map(|_| ())
+                self.check_manifest(topic, partition, &now)
+                    .await
+                    .map(|_| ())
             }
             Some(Key::Cluster) => {
                 let now = decode::<ClusterValue>(key, now)?;
-                match before.map(|before| decode::<ClusterValue>(key, before)).transpose()? {
+                match before
+                    .map(|before| decode::<ClusterValue>(key, before))
+                    .transpose()?
+                {
                     Some(before) if before.cluster_id != now.cluster_id => {
                         Err("the cluster changed its id".to_owned())
                     }
@@ -127,11 +139,13 @@ impl Authority {
     /// All keys, past all faults.
     pub(crate) async fn all(&self) -> BTreeMap<String, Bytes> {
         match self.metadata.list(OBSERVED_PREFIX).await {
-            Ok((entries, _)) => {
-                entries.into_iter().map(|entry| (entry.key, entry.value)).collect()
-            }
+            Ok((entries, _)) => entries
+                .into_iter()
+                .map(|entry| (entry.key, entry.value))
+                .collect(),
             Err(error) => {
-                self.trace.violation(format_args!("the metadata cannot be listed: {error}"));
+                self.trace
+                    .violation(format_args!("the metadata cannot be listed: {error}"));
                 BTreeMap::new()
             }
         }
@@ -144,7 +158,11 @@ impl Authority {
         partition: i32,
         pointer: &TierValue,
     ) -> Result<(BucketPlace, Vec<Entry>), String> {
-        let place = BucketPlace { cluster_id: self.cluster_id().await?, topic_id: topic, partition };
+        let place = BucketPlace {
+            cluster_id: self.cluster_id().await?,
+            topic_id: topic,
+            partition,
+        };
         let Some(name) = &pointer.manifest else {
             return Ok((place, Vec::new()));
         };
@@ -152,15 +170,23 @@ impl Authority {
         let bytes = self.whole(&path).await?;
         let (head, checksum) = manifest::decode_head(&bytes).map_err(|e| format!("{path}: {e}"))?;
         if checksum != pointer.checksum {
-            return Err(format!("{path} has checksum {checksum}, not {}", pointer.checksum));
+            return Err(format!(
+                "{path} has checksum {checksum}, not {}",
+                pointer.checksum
+            ));
         }
         if head.version > pointer.version || head.leader_epoch > pointer.claimed_epoch {
             return Err(format!("{path} is newer than its pointer"));
         }
         let bucket = Bucket::new(Arc::clone(&self.objects), Arc::new(Inline));
-        let entries = bucket.entries(&place, &head).await.map_err(|error| error.to_string())?;
-        let needed: Vec<Entry> =
-            entries.into_iter().filter(|entry| entry.end > pointer.log_start).collect();
+        let entries = bucket
+            .entries(&place, &head)
+            .await
+            .map_err(|error| error.to_string())?;
+        let needed: Vec<Entry> = entries
+            .into_iter()
+            .filter(|entry| entry.end > pointer.log_start)
+            .collect();
         let mut next = None;
         for entry in &needed {
             let expected = next.unwrap_or(pointer.log_start);
@@ -169,25 +195,42 @@ impl Authority {
                 None => entry.base <= expected,
             };
             if !touches {
-                return Err(format!("{path}: {} to {} follows {expected}", entry.base, entry.end));
+                return Err(format!(
+                    "{path}: {} to {} follows {expected}",
+                    entry.base, entry.end
+                ));
             }
             next = Some(entry.end);
             let object = layout::object(&partition_of(&place), &entry.name());
-            let meta = self.objects.head(&object).await.map_err(|error| error.to_string())?;
+            let meta = self
+                .objects
+                .head(&object)
+                .await
+                .map_err(|error| error.to_string())?;
             if meta.size != entry.object_bytes {
-                return Err(format!("{object} has {} bytes, not {}", meta.size, entry.object_bytes));
+                return Err(format!(
+                    "{object} has {} bytes, not {}",
+                    meta.size, entry.object_bytes
+                ));
             }
         }
         // A log that started anew above its tier moves the end of a manifest that ends below.
         let end = next.unwrap_or(pointer.tier_end);
         if end != pointer.tier_end && end > pointer.log_start {
-            return Err(format!("{path} ends at {end}, the tier at {}", pointer.tier_end));
+            return Err(format!(
+                "{path} ends at {end}, the tier at {}",
+                pointer.tier_end
+            ));
         }
         Ok((place, needed))
     }
 
     async fn whole(&self, path: &object_store::path::Path) -> Result<Bytes, String> {
-        let found = self.objects.get(path).await.map_err(|error| error.to_string())?;
+        let found = self
+            .objects
+            .get(path)
+            .await
+            .map_err(|error| error.to_string())?;
         found.bytes().await.map_err(|error| error.to_string())
     }
 
@@ -205,15 +248,25 @@ impl Authority {
         }
         let mut count = 0;
         for (key, value) in &values {
-            let Some(Key::Tier(topic, partition)) = self.keys.parse(key) else { continue };
-            let Some(name) = names.get(&topic) else { continue };
-            let place = Place { topic: name.clone(), partition, life: 0 };
+            let Some(Key::Tier(topic, partition)) = self.keys.parse(key) else {
+                continue;
+            };
+            let Some(name) = names.get(&topic) else {
+                continue;
+            };
+            let place = Place {
+                topic: name.clone(),
+                partition,
+                life: 0,
+            };
             if !places.contains(&place) {
                 continue;
             }
             match self.check_tier(topic, partition, key, value, &place).await {
                 Ok(objects) => count += objects,
-                Err(problem) => self.trace.violation(format_args!("the tier of {place}: {problem}")),
+                Err(problem) => self
+                    .trace
+                    .violation(format_args!("the tier of {place}: {problem}")),
             }
         }
         count
@@ -233,9 +286,13 @@ impl Authority {
         let mut last_epoch = None;
         for entry in &entries {
             let path = layout::object(&partition_of(&bucket_place), &entry.name());
-            let (index, position) =
-                bucket.index(&path, entry.object_bytes).await.map_err(|error| error.to_string())?;
-            if position != entry.index_position || (index.base, index.end) != (entry.base, entry.end) {
+            let (index, position) = bucket
+                .index(&path, entry.object_bytes)
+                .await
+                .map_err(|error| error.to_string())?;
+            if position != entry.index_position
+                || (index.base, index.end) != (entry.base, entry.end)
+            {
                 return Err(format!("{path}: the index is not what the manifest says"));
             }
             let mut segments = Vec::new();
@@ -247,17 +304,26 @@ impl Authority {
             for batch in Batches::new(&segments) {
                 let batch = batch.map_err(|error| format!("{path}: {error}"))?;
                 if batch.header().base_offset != next {
-                    return Err(format!("{path}: {} follows {next}", batch.header().base_offset));
+                    return Err(format!(
+                        "{path}: {} follows {next}",
+                        batch.header().base_offset
+                    ));
                 }
                 next = Offset(self.history.read(place, &batch, "the bucket"));
                 last_epoch = Some(batch.header().partition_leader_epoch);
             }
             if next != entry.end {
-                return Err(format!("{path} ends at {next}, its manifest says {}", entry.end));
+                return Err(format!(
+                    "{path} ends at {next}, its manifest says {}",
+                    entry.end
+                ));
             }
         }
         if last_epoch.is_some_and(|epoch| epoch != pointer.tier_end_epoch) {
-            return Err(format!("the last epoch is {last_epoch:?}, not {}", pointer.tier_end_epoch));
+            return Err(format!(
+                "the last epoch is {last_epoch:?}, not {}",
+                pointer.tier_end_epoch
+            ));
         }
         Ok(entries.len() as u64)
     }
@@ -309,14 +375,19 @@ impl Authority {
     /// The names of all objects.
     pub(crate) async fn names(&self) -> BTreeSet<String> {
         let listed: Result<Vec<_>, _> = self.objects.list(None).try_collect().await;
-        listed.unwrap_or_default().into_iter().map(|meta| meta.location.to_string()).collect()
+        listed
+            .unwrap_or_default()
+            .into_iter()
+            .map(|meta| meta.location.to_string())
+            .collect()
     }
 
     /// Notes all objects and their lengths.
     pub(crate) async fn note_bucket(&self) {
         let listed: Result<Vec<_>, _> = self.objects.list(None).try_collect().await;
         for meta in listed.unwrap_or_default() {
-            self.trace.note(format_args!("object {} {}", meta.location, meta.size));
+            self.trace
+                .note(format_args!("object {} {}", meta.location, meta.size));
         }
     }
 }
@@ -341,7 +412,10 @@ fn moves_forward(before: &TierValue, now: &TierValue) -> Result<(), String> {
     }
     let is_new = now.manifest != before.manifest;
     if is_new && now.version != before.version + 1 || now.version < before.version {
-        return Err(format!("version {} follows {}", now.version, before.version));
+        return Err(format!(
+            "version {} follows {}",
+            now.version, before.version
+        ));
     }
     Ok(())
 }

@@ -29,20 +29,35 @@ struct Inner {
 impl Trace {
     /// An empty trace that begins now.
     pub(crate) fn new(executor: Executor, prints: bool) -> Trace {
-        Trace { inner: Arc::default(), executor, started: Instant::now(), prints }
+        Trace {
+            inner: Arc::default(),
+            executor,
+            started: Instant::now(),
+            prints,
+        }
     }
 
     /// Notes an event. The count of polls stands beside it: two runs that differ only in the order
     /// of their tasks differ in their traces.
-    #[expect(clippy::print_stderr, reason = "whoever runs one seed by hand asks for it")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "whoever runs one seed by hand asks for it"
+    )]
     pub(crate) fn note(&self, event: impl Display) {
-        let line = format!("{:>8} ms {:>8} {event}", self.now_ms(), self.executor.polls());
+        let line = format!(
+            "{:>8} ms {:>8} {event}",
+            self.now_ms(),
+            self.executor.polls()
+        );
         if self.prints {
             eprintln!("{line}");
         }
         let mut inner = self.lock();
         inner.hash = (u64::from(crc32c::crc32c(line.as_bytes())) << 32)
-            ^ inner.hash.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            ^ inner
+                .hash
+                .rotate_left(7)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         if inner.lines.len() < LINES_MAX {
             inner.lines.push(line);
         }

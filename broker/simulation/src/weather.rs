@@ -1,12 +1,12 @@
 //! What goes wrong with the metadata store and the object store, and when.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use esker_metadata::memory::{Faults, LeaseFault, ReadFault, TransactionFault};
-use esker_metadata::{LeaseId, Revision, Transaction};
 use esker_metadata::store::WatchLost;
+use esker_metadata::{LeaseId, Revision, Transaction};
 use esker_tier::fault::{Fault, FaultStore, Operation, Rates, Rule};
 
 use crate::random::Random;
@@ -26,7 +26,11 @@ impl MetadataWeather {
 
     /// The faults of a store under this weather.
     pub(crate) fn faults(&self, random: Random, trace: Trace) -> Box<dyn Faults> {
-        Box::new(SeededFaults { weather: self.clone(), random, trace })
+        Box::new(SeededFaults {
+            weather: self.clone(),
+            random,
+            trace,
+        })
     }
 }
 
@@ -56,7 +60,8 @@ impl Faults for SeededFaults {
             0 => ReadFault::Unavailable,
             _ => ReadFault::Delayed(self.delay(800)),
         };
-        self.trace.note(format_args!("metadata read {key} {fault:?}"));
+        self.trace
+            .note(format_args!("metadata read {key} {fault:?}"));
         fault
     }
 
@@ -72,7 +77,8 @@ impl Faults for SeededFaults {
         } else {
             TransactionFault::None
         };
-        self.trace.note(format_args!("metadata {transaction:?} {fault:?}"));
+        self.trace
+            .note(format_args!("metadata {transaction:?} {fault:?}"));
         fault
     }
 
@@ -85,7 +91,8 @@ impl Faults for SeededFaults {
             1 => WatchLost::Gap,
             _ => WatchLost::Closed,
         };
-        self.trace.note(format_args!("metadata watch lost at {revision}: {lost}"));
+        self.trace
+            .note(format_args!("metadata watch lost at {revision}: {lost}"));
         Some(lost)
     }
 
@@ -97,7 +104,8 @@ impl Faults for SeededFaults {
             0 => LeaseFault::Unavailable,
             _ => LeaseFault::End,
         };
-        self.trace.note(format_args!("metadata lease {lease} {fault:?}"));
+        self.trace
+            .note(format_args!("metadata lease {lease} {fault:?}"));
         fault
     }
 }

@@ -66,7 +66,9 @@ pub(crate) async fn produce(world: Arc<World>, random: Random, places: Vec<Place
         };
         while !finish.is_set() {
             let place = usize::try_from(random.below(places.len() as u64)).unwrap_or(0);
-            let Some(place) = places.get(place) else { return };
+            let Some(place) = places.get(place) else {
+                return;
+            };
             let is_sure = send(&world, &random, &producer, place).await;
             // After a batch in doubt its producer would first learn its fate; another one leaves
             // it in doubt for ever, as a client that restarts does.
@@ -84,7 +86,9 @@ async fn send(world: &World, random: &Random, producer: &Producer, place: &Place
     let batch: Vec<(u64, Content)> = (0..count)
         .map(|_| {
             let now = world.clock.now().0;
-            world.history.sends(place, |number| content(random, number, now))
+            world
+                .history
+                .sends(place, |number| content(random, number, now))
         })
         .collect();
     let numbers: Vec<u64> = batch.iter().map(|(number, _)| *number).collect();
@@ -98,7 +102,10 @@ async fn send(world: &World, random: &Random, producer: &Producer, place: &Place
         })
         .collect();
     let deadline = within(random.between(2, 30));
-    match producer.send(&place.topic, place.partition, &records, deadline).await {
+    match producer
+        .send(&place.topic, place.partition, &records, deadline)
+        .await
+    {
         Ok(produced) => {
             let base = produced.base_offset.map_or(-1, |offset| offset.0);
             world.history.acknowledged(place, &numbers, base);
@@ -120,12 +127,23 @@ fn content(random: &Random, number: u64, now: i64) -> Content {
     let padding = random.below(VALUE_BYTES_MAX);
     // Half of it compresses well, as real data does.
     let noise = random.next().to_be_bytes();
-    value.extend((0..padding).map(|at| match at % 16 {
-        0..8 => b'.',
-        place => noise.get(usize::try_from(place - 8).unwrap_or(0)).copied().unwrap_or(0),
+    value.extend((0..padding).map(|at| {
+        match at % 16 {
+            0..8 => b'.',
+            place => noise
+                .get(usize::try_from(place - 8).unwrap_or(0))
+                .copied()
+                .unwrap_or(0),
+        }
     }));
-    let key = random.chance(700).then(|| Bytes::from(format!("key-{}", number % 7)));
-    Content { timestamp: now - random.between(0, 3000) as i64, key, value: value.into() }
+    let key = random
+        .chance(700)
+        .then(|| Bytes::from(format!("key-{}", number % 7)));
+    Content {
+        timestamp: now - random.between(0, 3000) as i64,
+        key,
+        value: value.into(),
+    }
 }
 
 /// Follows partitions from where they end, and now and then from where they start, until told to
@@ -148,7 +166,9 @@ pub(crate) async fn follow(world: Arc<World>, random: Random, places: Vec<Place>
                 *position = (*position).max(world.history.bounds(place).log_start);
                 sleep(Duration::from_millis(100)).await;
             }
-            Err(error) => world.trace.note(format_args!("cannot read {place}: {error}")),
+            Err(error) => world
+                .trace
+                .note(format_args!("cannot read {place}: {error}")),
         }
         sleep(Duration::from_millis(random.between(0, 150))).await;
     }
@@ -170,22 +190,31 @@ async fn read_once(
     };
     let before = world.history.bounds(place);
     let at = Offset(position);
-    let fetched = client.fetch(&place.topic, place.partition, at, &options, deadline).await?;
-    let told = Bounds { log_start: fetched.log_start_offset.0, end: fetched.high_watermark.0 };
+    let fetched = client
+        .fetch(&place.topic, place.partition, at, &options, deadline)
+        .await?;
+    let told = Bounds {
+        log_start: fetched.log_start_offset.0,
+        end: fetched.high_watermark.0,
+    };
     world.history.told(place, before, told);
     let mut next = position;
     for batch in Batches::new(&fetched.records) {
         let batch = match batch {
             Ok(batch) => batch,
             Err(error) => {
-                world.trace.violation(format_args!("{place}: bytes at {next} are no batch: {error}"));
+                world.trace.violation(format_args!(
+                    "{place}: bytes at {next} are no batch: {error}"
+                ));
                 break;
             }
         };
         let base = batch.header().base_offset.0;
         let is_first = next == position;
         if base != next && !(is_first && base < next) {
-            world.trace.violation(format_args!("{place}: a batch at {base} where {next} is next"));
+            world.trace.violation(format_args!(
+                "{place}: a batch at {base} where {next} is next"
+            ));
         }
         if batch.header().next_offset().0 > told.end {
             world.trace.violation(format_args!(
@@ -196,7 +225,9 @@ async fn read_once(
         next = world.history.read(place, &batch, "the broker");
     }
     if next > position {
-        world.trace.note(format_args!("read {place} {position}..{next}"));
+        world
+            .trace
+            .note(format_args!("read {place} {position}..{next}"));
     }
     Ok(next)
 }
@@ -208,15 +239,24 @@ pub(crate) async fn verify(world: &World, place: &Place, random: &Random) -> i64
     let deadline = Instant::now() + READ_TIME_MAX;
     let before = world.history.bounds(place);
     let list = async |spec| {
-        let listed = client.list_offset(&place.topic, place.partition, spec, deadline).await?;
+        let listed = client
+            .list_offset(&place.topic, place.partition, spec, deadline)
+            .await?;
         Ok::<i64, ClientError>(listed.map_or(0, |listed| listed.offset.0))
     };
-    let bounds = async { Ok(Bounds { log_start: list(OffsetSpec::Earliest).await?, end: list(OffsetSpec::Latest).await? }) };
+    let bounds = async {
+        Ok(Bounds {
+            log_start: list(OffsetSpec::Earliest).await?,
+            end: list(OffsetSpec::Latest).await?,
+        })
+    };
     let bounds = match bounds.await {
         Ok(bounds) => bounds,
         Err(error) => {
             let error: ClientError = error;
-            world.trace.violation(format_args!("{place} cannot be asked for its bounds: {error}"));
+            world.trace.violation(format_args!(
+                "{place} cannot be asked for its bounds: {error}"
+            ));
             return 0;
         }
     };
@@ -229,14 +269,18 @@ pub(crate) async fn verify(world: &World, place: &Place, random: &Random) -> i64
             // A cold read that takes its time is answered without data.
             Ok(_) if Instant::now() < deadline => sleep(Duration::from_millis(50)).await,
             Ok(_) => {
-                world.trace.violation(format_args!("{place} cannot be read at {position}: nothing comes"));
+                world.trace.violation(format_args!(
+                    "{place} cannot be read at {position}: nothing comes"
+                ));
                 return 0;
             }
             Err(error) => {
                 let start = list(OffsetSpec::Earliest).await.unwrap_or(0);
                 let is_gone = error.code() == Some(ErrorCode::OffsetOutOfRange) && start > position;
                 if !is_gone {
-                    world.trace.violation(format_args!("{place} cannot be read at {position}: {error}"));
+                    world.trace.violation(format_args!(
+                        "{place} cannot be read at {position}: {error}"
+                    ));
                     return 0;
                 }
                 position = start;
@@ -245,29 +289,51 @@ pub(crate) async fn verify(world: &World, place: &Place, random: &Random) -> i64
     }
     let start = world.history.bounds(place).log_start.max(bounds.log_start);
     world.history.covered(place, start, bounds.end);
-    world.trace.note(format_args!("verified {place} {start}..{}, local from {local_start}", bounds.end));
+    world.trace.note(format_args!(
+        "verified {place} {start}..{}, local from {local_start}",
+        bounds.end
+    ));
     (local_start.min(bounds.end) - bounds.log_start).max(0)
 }
 
 fn local_start(world: &World, place: &Place) -> Option<i64> {
     let shared = world.shared()?;
     let id = shared.topic_id(&place.topic)?;
-    Some(shared.partitions.get(id, place.partition)?.log.local_start_offset().0)
+    Some(
+        shared
+            .partitions
+            .get(id, place.partition)?
+            .log
+            .local_start_offset()
+            .0,
+    )
 }
 
 /// Makes a topic, however often it takes.
-pub(crate) async fn create(world: &World, client: &Client, topic: &NewTopic, finish: &Finish) -> bool {
+pub(crate) async fn create(
+    world: &World,
+    client: &Client,
+    topic: &NewTopic,
+    finish: &Finish,
+) -> bool {
     while !finish.is_set() {
-        let made = client.create_topics(std::slice::from_ref(topic), false, within(20)).await;
+        let made = client
+            .create_topics(std::slice::from_ref(topic), false, within(20))
+            .await;
         let outcome = made.and_then(|outcomes| {
-            outcomes.into_iter().next().map_or(Ok(()), |(_, outcome)| outcome)
+            outcomes
+                .into_iter()
+                .next()
+                .map_or(Ok(()), |(_, outcome)| outcome)
         });
         match outcome {
             Ok(()) => return true,
             // A lost answer was repeated.
             Err(error) if error.code() == Some(ErrorCode::TopicAlreadyExists) => return true,
             Err(error) => {
-                world.trace.note(format_args!("creating {}: {error}", topic.name));
+                world
+                    .trace
+                    .note(format_args!("creating {}: {error}", topic.name));
                 sleep(Duration::from_millis(500)).await;
             }
         }
@@ -276,15 +342,26 @@ pub(crate) async fn create(world: &World, client: &Client, topic: &NewTopic, fin
 }
 
 /// Makes one topic after the other under one name, writes to it, reads it, deletes it.
-pub(crate) async fn come_and_go(world: Arc<World>, random: Random, topic: NewTopic, finish: Finish) {
+pub(crate) async fn come_and_go(
+    world: Arc<World>,
+    random: Random,
+    topic: NewTopic,
+    finish: Finish,
+) {
     let client = world.client();
     let mut life = 0;
     while !finish.is_set() {
         if !create(&world, &client, &topic, &finish).await {
             return;
         }
-        world.trace.note(format_args!("{} lives for the time {life}", topic.name));
-        let place = Place { topic: topic.name.clone(), partition: 0, life };
+        world
+            .trace
+            .note(format_args!("{} lives for the time {life}", topic.name));
+        let place = Place {
+            topic: topic.name.clone(),
+            partition: 0,
+            life,
+        };
         let until = within(random.between(1, 12));
         if let Ok(producer) =
             Producer::new(client.clone(), ProducerOptions::default(), within(30)).await
@@ -298,12 +375,19 @@ pub(crate) async fn come_and_go(world: Arc<World>, random: Random, topic: NewTop
         }
         let start = world.history.bounds(&place).log_start;
         if let Err(error) = read_once(&world, &client, &place, start, &random, within(5)).await {
-            world.trace.note(format_args!("cannot read {place}: {error}"));
+            world
+                .trace
+                .note(format_args!("cannot read {place}: {error}"));
         }
         loop {
-            let deleted = client.delete_topics(&[topic.name.as_str()], within(20)).await;
+            let deleted = client
+                .delete_topics(&[topic.name.as_str()], within(20))
+                .await;
             let outcome = deleted.and_then(|outcomes| {
-                outcomes.into_iter().next().map_or(Ok(()), |(_, outcome)| outcome)
+                outcomes
+                    .into_iter()
+                    .next()
+                    .map_or(Ok(()), |(_, outcome)| outcome)
             });
             match outcome {
                 Ok(()) => break,

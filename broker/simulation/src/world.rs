@@ -109,7 +109,11 @@ impl World {
         let faults = metadata_weather.faults(Random::new(seed, 11), trace.clone());
         let metadata = MemoryStore::with_faults(faults);
         let bucket: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let state = State { disk: MemoryDisk::new(), running: None, processes: 0 };
+        let state = State {
+            disk: MemoryDisk::new(),
+            running: None,
+            processes: 0,
+        };
         World {
             network: SimNetwork::new(executor.clone(), Random::new(seed, 12)),
             objects: FaultStore::new(Arc::clone(&bucket)),
@@ -140,7 +144,10 @@ impl World {
 
     /// A client of the cluster.
     pub(crate) fn client(&self) -> Client {
-        let endpoint = Endpoint { host: "sim".to_owned(), port: PORT };
+        let endpoint = Endpoint {
+            host: "sim".to_owned(),
+            port: PORT,
+        };
         let mut options = ClientOptions::new(vec![endpoint]);
         options.attempt = Duration::from_secs(5);
         Client::new(options, Arc::new(self.network.clone()))
@@ -189,7 +196,9 @@ impl World {
             state.processes += 1;
             (Group(state.processes), plant(&state.disk, self.planted))
         };
-        let pairs = PROPERTIES.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let pairs = PROPERTIES
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let (config, _) = Config::from_properties(pairs).map_err(|error| error.to_string())?;
         let environment = self.environment(group, disk);
         let (started, starting) = oneshot::channel();
@@ -236,7 +245,8 @@ impl World {
             Ok(Ok(Err(refusal))) => Err(refusal),
             Ok(Err(_)) => Err("killed while it started".to_owned()),
             Err(_) => {
-                self.trace.violation(format_args!("process {} hangs while it starts", group.0));
+                self.trace
+                    .violation(format_args!("process {} hangs while it starts", group.0));
                 Err("it hangs".to_owned())
             }
         };
@@ -249,11 +259,17 @@ impl World {
         match outcome {
             Ok(shared) => {
                 self.trace.note(format_args!("process {} serves", group.0));
-                self.state().running = Some(Running { group, stop: Some(stop), ended, shared });
+                self.state().running = Some(Running {
+                    group,
+                    stop: Some(stop),
+                    ended,
+                    shared,
+                });
                 Ok(())
             }
             Err(reason) => {
-                self.trace.note(format_args!("process {} does not serve: {reason}", group.0));
+                self.trace
+                    .note(format_args!("process {} does not serve: {reason}", group.0));
                 self.executor.kill(group);
                 Err(reason)
             }
@@ -262,8 +278,14 @@ impl World {
 
     /// Waits until the process has ended by itself, or was killed by its doom.
     pub(crate) async fn ended(&self) -> End {
-        let ended = self.state().running.as_ref().map(|running| running.ended.clone());
-        let Some(mut ended) = ended else { return End::Killed };
+        let ended = self
+            .state()
+            .running
+            .as_ref()
+            .map(|running| running.ended.clone());
+        let Some(mut ended) = ended else {
+            return End::Killed;
+        };
         match ended.wait_for(Option::is_some).await {
             Ok(end) => end.clone().unwrap_or(End::Killed),
             // Dropped unsent, with all that the process was.
@@ -280,7 +302,11 @@ impl World {
 
     /// Stops the process cleanly.
     pub(crate) async fn stop(&self) {
-        let stop = self.state().running.as_mut().and_then(|running| running.stop.take());
+        let stop = self
+            .state()
+            .running
+            .as_mut()
+            .and_then(|running| running.stop.take());
         if let Some(stop) = stop {
             // A process that has ended meanwhile needs no request.
             let _ = stop.send(());
@@ -307,6 +333,7 @@ impl World {
         };
         drop(state);
         let process = group.map_or(0, |group| group.0);
-        self.trace.note(format_args!("process {process} is gone: {crash:?}"));
+        self.trace
+            .note(format_args!("process {process} is gone: {crash:?}"));
     }
 }

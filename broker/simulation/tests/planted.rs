@@ -12,17 +12,30 @@ fn run_seed(seed: u64, planted: Planted) -> Outcome {
         .start_paused(true)
         .build()
         .expect("a runtime of one thread can be made");
-    runtime.block_on(run(seed, Options { planted, ..Options::default() }))
+    runtime.block_on(run(
+        seed,
+        Options {
+            planted,
+            ..Options::default()
+        },
+    ))
 }
 
 /// The first violation that names lost or changed records, or a log that is damaged.
 fn first_loss(planted: Planted) -> Option<(u64, String)> {
-    const LOSSES: [&str; 4] =
-        ["was acknowledged or shown", "is not in the log", "cannot be ", "now it has"];
+    const LOSSES: [&str; 4] = [
+        "was acknowledged or shown",
+        "is not in the log",
+        "cannot be ",
+        "now it has",
+    ];
     (1..=SEEDS_MAX).find_map(|seed| {
         let violations = run_seed(seed, planted).violations;
         let names_loss = |text: &String| LOSSES.iter().any(|loss| text.contains(loss));
-        violations.into_iter().find(names_loss).map(|violation| (seed, violation))
+        violations
+            .into_iter()
+            .find(names_loss)
+            .map(|violation| (seed, violation))
     })
 }
 
@@ -32,7 +45,11 @@ fn check(planted: Planted) {
     };
     println!("{planted:?}: seed {seed}, {violation}");
     // The bug is what was noticed, and nothing else.
-    assert_eq!(run_seed(seed, Planted::Nothing).violations, Vec::<String>::new(), "seed {seed}");
+    assert_eq!(
+        run_seed(seed, Planted::Nothing).violations,
+        Vec::<String>::new(),
+        "seed {seed}"
+    );
 }
 
 #[test]

@@ -2,6 +2,11 @@
 //!
 //! `SIM_SEEDS=200` runs so many, `SIM_SEED=17` runs one and prints what happens.
 
+#![expect(
+    clippy::print_stderr,
+    reason = "a failing seed says how to run it again"
+)]
+
 use esker_simulation::{Options, Outcome, Summary, run};
 
 fn run_seed(seed: u64, options: Options) -> Outcome {
@@ -29,7 +34,10 @@ fn rerun(seed: u64) -> String {
     format!("SIM_SEED={seed} cargo test -p esker-simulation --test seeds one_seed -- --nocapture")
 }
 
-#[expect(clippy::disallowed_methods, reason = "the number of seeds is the caller's choice")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the number of seeds is the caller's choice"
+)]
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
@@ -39,7 +47,14 @@ fn report(seed: u64, outcome: &Outcome) -> Option<String> {
     if outcome.violations.is_empty() {
         return None;
     }
-    let last: Vec<&str> = outcome.lines.iter().rev().take(25).rev().map(String::as_str).collect();
+    let last: Vec<&str> = outcome
+        .lines
+        .iter()
+        .rev()
+        .take(25)
+        .rev()
+        .map(String::as_str)
+        .collect();
     Some(format!(
         "seed {seed} breaks an invariant:\n  {}\nthe end of its trace:\n  {}\nrun it again: {}",
         outcome.violations.join("\n  "),
@@ -70,14 +85,20 @@ fn seeds_hold_the_invariants_and_meet_everything() {
         total.milliseconds += summary.milliseconds;
     }
     println!("{count} seeds: {total:?}");
-    assert!(failed.is_empty(), "seeds {failed:?} break invariants, see above");
+    assert!(
+        failed.is_empty(),
+        "seeds {failed:?} break invariants, see above"
+    );
     let each_happened = total.acknowledged > 0
         && total.crashes > 0
         && total.objects > 0
         && total.read_cold > 0
         && total.starts_killed > 0
         && total.stops > 0;
-    assert!(each_happened || count < 20, "the scenario misses something: {total:?}");
+    assert!(
+        each_happened || count < 20,
+        "the scenario misses something: {total:?}"
+    );
 }
 
 #[test]
@@ -85,9 +106,16 @@ fn a_seed_repeats_itself_event_for_event() {
     for seed in [3, 1009] {
         let first = run_seed(seed, Options::default());
         let second = run_seed(seed, Options::default());
-        let difference = first.lines.iter().zip(&second.lines).position(|(one, other)| one != other);
+        let difference = first
+            .lines
+            .iter()
+            .zip(&second.lines)
+            .position(|(one, other)| one != other);
         if let Some(at) = difference {
-            panic!("seed {seed} differs:\n{}\n{}", first.lines[at], second.lines[at]);
+            panic!(
+                "seed {seed} differs:\n{}\n{}",
+                first.lines[at], second.lines[at]
+            );
         }
         assert_eq!(first.lines.len(), second.lines.len(), "seed {seed}");
         assert_eq!(first.hash, second.hash, "seed {seed}");
@@ -102,8 +130,16 @@ fn a_seed_repeats_itself_event_for_event() {
 /// The way to run one seed by hand.
 #[test]
 fn one_seed() {
-    let Some(seed) = variable("SIM_SEED") else { return };
-    let outcome = run_seed(seed, Options { prints: true, ..Options::default() });
+    let Some(seed) = variable("SIM_SEED") else {
+        return;
+    };
+    let outcome = run_seed(
+        seed,
+        Options {
+            prints: true,
+            ..Options::default()
+        },
+    );
     println!("{:?}", outcome.summary);
     assert_eq!(report(seed, &outcome), None);
 }

@@ -34,8 +34,9 @@ use crate::lock::lock;
 pub use commit::CommitRound;
 pub(crate) use format::RecordedEnd;
 pub use logs::FoundPartition;
+pub(crate) use logs::STRAY;
 pub use meta::{Incarnation, Seen};
-pub(crate) use shared::{IoFailure, Shared, is_no_space};
+pub(crate) use shared::{IoFailure, Shared, is_refusal};
 
 /// An open log directory.
 #[derive(Debug)]
@@ -160,7 +161,7 @@ impl LogDirectory {
         let path = self.shared.config.path.join(meta::FILE_NAME);
         let disk = &self.shared.disk;
         let written = replace_file(disk.as_ref(), &path, next.encode().as_bytes())
-            .and_then(|()| disk.sync_dir(&self.shared.config.path));
+            .and_then(|_| self.shared.file_system.sync_names());
         self.shared.settle(written)?;
         *current = next;
         Ok(())
@@ -220,19 +221,27 @@ impl LogDirectory {
     /// taken ahead is given back, and the latest incarnation is written down as stopped.
     pub fn clean_shutdown(&self) -> Result<(), DirectoryFailed> {
         self.shared.stopped.store(true, Ordering::SeqCst);
+        let mut complete = true;
         for log in self.shared.open_logs() {
-            log.finish()
-                .map_err(|failure| self.shared.fail_with(failure))?;
+            match log.finish() {
+                Ok(()) => {}
+                Err(IoFailure::Failed(failed)) => return Err(failed),
+                Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => complete = false,
+            }
         }
         loop {
             let round = self.commit_round()?;
             if !round.starved.is_empty() || round.unrecorded {
-                // What the full disk left out is recovered at the next start.
-                return Ok(());
+                complete = false;
+                break;
             }
             if !round.more {
                 break;
             }
+        }
+        if !complete {
+            // What the full disk left out is recovered at the next start.
+            return Ok(());
         }
         let Some(latest) = self.incarnations().last().copied() else {
             return Ok(());
@@ -240,8 +249,12 @@ impl LogDirectory {
         let path = self.shared.config.path.join(format::CLEAN_SHUTDOWN);
         let content = format::encode_clean_shutdown(latest.id);
         let written = replace_file(self.shared.disk.as_ref(), &path, content.as_bytes())
-            .and_then(|()| self.shared.disk.sync_dir(&self.shared.config.path));
-        written.map_err(|error| self.shared.fail(error))
+            .and_then(|_| self.shared.file_system.sync_names());
+        match self.shared.judge(written) {
+            Err(IoFailure::Failed(failed)) => Err(failed),
+            // Without the file the next start recovers.
+            Ok(()) | Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => Ok(()),
+        }
     }
 }
 

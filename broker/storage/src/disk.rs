@@ -7,7 +7,9 @@
 //! - bytes survive a power cut once [`DiskFile::sync_data`] on the same handle returned `Ok`;
 //! - names (created, renamed, removed) survive once [`Disk::sync_dir`] of their directory did;
 //! - a rename within one directory is atomic;
-//! - after a failed sync nothing written before it may ever reach the medium.
+//! - after a failed sync nothing written before it may ever reach the medium;
+//! - an open refused for want of descriptors or memory says so ([`is_exhausted`]): the disk is well,
+//!   nothing was changed, and it can be tried again.
 
 mod memory;
 mod real;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 
 pub use memory::MemoryDisk;
 pub use real::RealDisk;
+use rustix::io::Errno;
 
 /// How a file is opened; every mode can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,10 +128,36 @@ pub trait DiskFile: Send + Sync + Debug {
 pub trait FileSystem: Send + Sync + Debug {
     /// Makes all that was written to it durable, names included.
     fn sync(&self) -> io::Result<()>;
+
+    /// Makes the names in the directory by which it was opened durable, and opens nothing to do so.
+    fn sync_names(&self) -> io::Result<()> {
+        self.sync()
+    }
 }
 
 /// An exclusive lock, held until it is dropped.
 pub trait DiskLock: Send + Sync + Debug {}
+
+/// An open was refused for want of descriptors or memory.
+#[derive(Debug, thiserror::Error)]
+#[error("out of descriptors or memory: {0}")]
+struct Exhausted(io::Error);
+
+/// Marks the error of an open where it says nothing about the disk. Other operations never pass
+/// here: a sync or a write that fails for want of memory has failed.
+fn of_open(error: io::Error) -> io::Error {
+    match Errno::from_io_error(&error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
+            io::Error::new(error.kind(), Exhausted(error))
+        }
+        _ => error,
+    }
+}
+
+/// Whether an open was refused for want of descriptors or memory.
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Exhausted>())
+}
 
 /// Reads a whole file; an absent one is an error.
 pub(crate) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
@@ -140,15 +169,20 @@ pub(crate) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Replaces a small file so that a reader finds the old content or the new, never a mixture:
-/// `<name>.tmp`, sync, rename. The caller syncs the directory.
-pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+/// `<name>.tmp`, sync, rename. The caller syncs the directory. Returns the new file.
+pub(crate) fn replace_file(
+    disk: &dyn Disk,
+    path: &Path,
+    content: &[u8],
+) -> io::Result<Arc<dyn DiskFile>> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = Path::new(&temporary);
     let file = disk.open(temporary, OpenMode::Replace)?;
     file.write_all_at(0, content)?;
     file.sync_data()?;
-    disk.rename(temporary, path)
+    disk.rename(temporary, path)?;
+    Ok(file)
 }
 
 #[cfg(test)]

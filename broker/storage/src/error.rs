@@ -106,6 +106,14 @@ pub enum DirectoryError {
     /// The disk is full; nothing was changed.
     #[error("no space left in log directory {}", .0.display())]
     NoSpace(PathBuf),
+    /// Something could not be opened for want of descriptors or memory; nothing was changed.
+    #[error("cannot open a file of log directory {}: {source}", path.display())]
+    Exhausted {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The directory failed.
     #[error(transparent)]
     Failed(#[from] DirectoryFailed),
@@ -163,6 +171,16 @@ pub enum OpenLogError {
         topic: String,
         /// The partition.
         partition: i32,
+    },
+    /// A file could not be opened for want of descriptors or memory; trying again may work.
+    #[error("cannot open a file of {topic}-{partition}: {source}")]
+    Exhausted {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// Why.
+        source: io::Error,
     },
     /// The log is open already.
     #[error("{topic}-{partition} is already open")]
@@ -255,6 +273,9 @@ pub enum AppendError {
     /// The disk is full or at its reserve; trying again may work.
     #[error("no space left for the log")]
     NoSpace,
+    /// A file could not be opened for want of descriptors or memory; trying again may work.
+    #[error("cannot open a file of the log: {0}")]
+    Exhausted(#[source] Arc<io::Error>),
     /// The log is being cut, was deleted, or its directory failed.
     #[error("the log is offline")]
     Offline,
@@ -323,6 +344,9 @@ pub enum ChangeError {
     /// The disk is full; nothing was changed.
     #[error("no space left in the log directory")]
     NoSpace,
+    /// A file could not be opened for want of descriptors or memory; nothing was changed.
+    #[error("cannot open a file of the log: {0}")]
+    Exhausted(#[source] Arc<io::Error>),
     /// The log is offline already.
     #[error("the log is offline")]
     Offline,

@@ -330,7 +330,8 @@ impl Log {
             epoch: state.latest_epoch(),
             end: state.synced_end,
             log_start: state.log_start,
-            local_start: state.local_start,
+            // What is going may be gone before the next record.
+            local_start: state.releasing.unwrap_or(state.local_start),
         }
     }
 

@@ -62,6 +62,9 @@ struct Producer {
     transaction_start: Option<Offset>,
     timestamp: Timestamp,
     batches: VecDeque<ProducedRange>,
+    /// When it was first seen idle, by the clock and not by the timestamps of its records: a
+    /// producer that replays last year's records is no less alive for it.
+    idle_since: Option<Timestamp>,
 }
 
 impl Producer {
@@ -72,6 +75,7 @@ impl Producer {
             transaction_start: None,
             timestamp: Timestamp::NONE,
             batches: VecDeque::new(),
+            idle_since: None,
         }
     }
 
@@ -189,6 +193,7 @@ impl Producers {
             .or_insert_with(|| Producer::new(header.producer_epoch));
         producer.raise(header.producer_epoch);
         producer.timestamp = header.max_timestamp;
+        producer.idle_since = None;
         if header.base_sequence != NO_SEQUENCE {
             if producer.batches.len() == BATCHES_KEPT {
                 producer.batches.pop_front();
@@ -204,6 +209,12 @@ impl Producers {
             producer.transaction_start = Some(header.base_offset);
             self.ongoing.insert(header.base_offset, header.producer_id);
         }
+    }
+
+    /// Whether a marker of the producer would end a transaction.
+    pub(crate) fn has_open_transaction(&self, producer_id: ProducerId) -> bool {
+        let producer = self.producers.get(&producer_id);
+        producer.is_some_and(|producer| producer.transaction_start.is_some())
     }
 
     /// Applies a marker that now stands in the log; what it aborts goes into the transaction index.
@@ -254,12 +265,14 @@ impl Producers {
             .fold(high_watermark, Offset::min)
     }
 
-    /// Forgets producers without a transaction that wrote nothing for `expiration_ms`.
+    /// Forgets producers without a transaction that wrote nothing for `expiration_ms`, counted from
+    /// the first call that found them idle; a restart counts anew.
     pub(crate) fn expire(&mut self, now: Timestamp, expiration_ms: i64) -> bool {
         let before = self.producers.len();
         self.producers.retain(|_, producer| {
+            let idle_since = *producer.idle_since.get_or_insert(now);
             producer.transaction_start.is_some()
-                || now.0.saturating_sub(producer.timestamp.0) < expiration_ms
+                || now.0.saturating_sub(idle_since.0) < expiration_ms
         });
         self.producers.len() != before
     }
@@ -293,6 +306,7 @@ impl Producers {
                 transaction_start: entry.transaction_start,
                 timestamp: entry.timestamp,
                 batches: entry.batches.iter().skip(skipped).copied().collect(),
+                idle_since: None,
             };
             producers.producers.insert(entry.producer_id, producer);
         }

@@ -19,6 +19,8 @@ pub(crate) struct Sealed {
     pub(crate) created: Timestamp,
     pub(crate) offset_entries: u32,
     pub(crate) time_entries: u32,
+    /// Whether its transaction index holds anything.
+    pub(crate) has_aborted: bool,
 }
 
 /// The segment that is being written.
@@ -38,6 +40,8 @@ pub(crate) struct Active {
     pub(crate) offset_index: EntryFile<OffsetEntry>,
     pub(crate) time_index: EntryFile<TimeEntry>,
     pub(crate) bytes_since_entry: u64,
+    /// Whether the transaction index holds anything.
+    pub(crate) has_aborted: bool,
     /// Open while it is written to.
     pub(crate) file: Option<Arc<dyn DiskFile>>,
     /// Whether `file` is among the unsynced.
@@ -70,6 +74,7 @@ impl Active {
             offset_index: EntryFile::new(),
             time_index: EntryFile::new(),
             bytes_since_entry: 0,
+            has_aborted: false,
             file: None,
             unsynced: false,
         }
@@ -159,6 +164,7 @@ impl Active {
             created: self.created,
             offset_entries: self.offset_index.on_disk(),
             time_entries: self.time_index.on_disk(),
+            has_aborted: self.has_aborted,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What the tests of this crate set up.
 
+mod hooked;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +14,8 @@ use crate::{
     Appended, DirectoryConfig, Identity, Log, LogConfig, LogDirectory, MemoryDisk, OpenError,
     OpenLogError, RecoveryReport,
 };
+
+pub(crate) use hooked::Hooked;
 
 pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 pub(crate) const TOPIC_ID: TopicId = TopicId([1; 16]);
@@ -85,8 +89,17 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new() -> Rig {
+        Rig::with_open_files(512)
+    }
+
+    /// One whose directory keeps so many files open beside those that wait for a sync.
+    pub(crate) fn with_open_files(open_files_max: usize) -> Rig {
         let disk = MemoryDisk::new();
-        let directory = open(&disk).unwrap();
+        let config = DirectoryConfig {
+            open_files_max,
+            ..DirectoryConfig::new("d")
+        };
+        let directory = open_with(&disk, config).unwrap();
         let (log, _) = open_log(&directory).unwrap();
         log.begin_epoch(EPOCH).unwrap();
         Rig {

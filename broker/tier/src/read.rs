@@ -12,6 +12,7 @@
 //! - No byte is handed out whose frame checksum and batch CRC were not checked.
 //! - A 404 or a bad checksum is [`ReadError::Moved`]: the caller reads the pointer again,
 //!   linearisably. It is never an empty success.
+//! - A read is one run of batches: it ends at the first that does not fit, and passes over none.
 
 mod ahead;
 mod cache;
@@ -318,7 +319,7 @@ impl Reader {
     }
 }
 
-/// Adds to a read what fits of each frame, in order.
+/// Adds to a read what fits of each frame, in order, up to the first batch that does not fit.
 async fn take_frames(
     frames: Vec<Pending>,
     read: &mut TierRead,
@@ -329,12 +330,19 @@ async fn take_frames(
     for frame in frames {
         let frame = frame.wait().await?;
         let first_batch = at_least_one && read.is_empty();
-        let Some((bytes, next)) = frame.slice(read.next, left, first_batch) else {
+        let sliced = frame.slice(read.next, left, first_batch);
+        // The index and the frames were checked against each other, so this is no fault of the store.
+        let sliced = sliced.map_err(|error| ReadError::Corrupt(error.to_string()))?;
+        let Some((bytes, next)) = sliced else {
             break;
         };
         left = left.saturating_sub(bytes.len());
         read.bytes.push(bytes);
         read.next = next;
+        // What is left of this frame comes before the next one, also where that begins smaller.
+        if next < frame.end() {
+            break;
+        }
     }
     Ok(())
 }
@@ -381,3 +389,6 @@ fn frames_bytes(index: &Index, numbers: std::ops::Range<usize>) -> u64 {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod stitch;

@@ -253,7 +253,9 @@ async fn prove_checksums(
     let path = folder.clone().join(format!("{}-spoiled", Uuid(random)));
     let mut options = PutOptions::default();
     options.extensions.insert(Spoil);
-    let putting = remote.store.put_opts(&path, PutPayload::from(body), options);
+    let putting = remote
+        .store
+        .put_opts(&path, PutPayload::from(body), options);
     let refused = match timeout(PUT_DEADLINE, putting).await {
         Ok(Err(error)) => is_refusal(&error),
         Ok(Ok(_)) | Err(_) => false,

@@ -6,8 +6,8 @@
 //!
 //! Nothing of it is visible until the caller has committed [`Commit::pointer`] by compare-and-swap.
 //! Remote failures are retried for ever, with a new uuid each try; the caller owns the deadline and
-//! cancels by dropping the future. A PUT that was dropped or timed out may still happen: it is
-//! remembered as open, and only a PUT that is known to have ended lets collection take its object.
+//! cancels by dropping the future, at any moment. A PUT that was dropped or timed out may still happen:
+//! it stays pending, and only a PUT that is known to have ended lets collection take its object.
 
 mod puts;
 
@@ -231,6 +231,10 @@ impl Uploader {
     /// manifest that adds them to what `previous` names. `previous_manifest` is that manifest where
     /// the caller has it at hand. Nothing is visible until the answer's pointer is committed.
     ///
+    /// Dropping the future cancels the upload safely, wherever it waits: what has been put and was
+    /// answered is in [`Uploader::ended_puts`] then, a PUT without an answer in
+    /// [`Uploader::pending_puts`]. Work on the CPU pool goes on to the end of its job.
+    ///
     /// # Errors
     /// [`UploadError`]; remote failures are retried until the caller drops the future.
     pub async fn upload(
@@ -279,6 +283,8 @@ impl Uploader {
     /// The commit is done: its objects and manifest are the log's now.
     pub fn committed(&self, commit: &Commit) {
         self.puts.forget(&commit.paths);
+        let place = (commit.head.topic_id, commit.head.partition);
+        self.puts.outlive(place, commit.pointer.claimed_epoch);
     }
 
     /// The commit is refused for good: what was put for it has ended, and no manifest will name it.
@@ -294,8 +300,9 @@ impl Uploader {
         self.puts.ended()
     }
 
-    /// Paths that this process has put and may still commit, or whose commit's outcome is not known:
-    /// they count as named by a pending manifest.
+    /// Paths that this process has put or is putting and may still commit, whose commit's outcome is
+    /// not known, or whose PUT may still happen though nobody waits for it: they count as named by a
+    /// pending manifest.
     #[must_use]
     pub fn pending_puts(&self) -> BTreeSet<Path> {
         self.puts.pending()
@@ -436,7 +443,7 @@ impl Uploader {
             uuid,
         };
         let path = layout::object(partition, &name);
-        let put = self.puts.begin(&path);
+        let mut put = self.puts.begin(&path);
         let start = self
             .store()
             .put_multipart_opts(&path, PutMultipartOptions::default());
@@ -448,11 +455,11 @@ impl Uploader {
             if let Err(error) = self.remote.part(&path, 0, upload.abort()).await {
                 warn!(%error, "an unfinished upload could not be aborted");
             }
-            put.ended();
+            put.answered();
             return Err(failure);
         }
         self.remote.part(&path, 0, upload.complete()).await?;
-        put.ended();
+        put.answered();
         let encoded = encoding
             .encoded
             .ok_or_else(|| Failure::Fatal(Stopped.into()))?;
@@ -606,9 +613,9 @@ impl Uploader {
         length: u64,
         checksum: u32,
     ) -> Result<(), RequestError> {
-        let put = self.puts.begin(path);
+        let mut put = self.puts.begin(path);
         self.remote.put(path, payload).await?;
-        put.ended();
+        put.answered();
         self.verify(path, length, checksum).await?;
         put.keep();
         Ok(())

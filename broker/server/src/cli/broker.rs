@@ -24,13 +24,16 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     run::runtime()?.block_on(run::serve(config, |_| {}))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one file that is read before there is a disk")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one file that is read before there is a disk"
+)]
 fn load(arguments: &Arguments) -> Result<Config, Failure> {
     let path = arguments.config.display();
     let text = std::fs::read_to_string(&arguments.config)
         .map_err(|error| Failure::Usage(format!("{path}: {error}")))?;
-    let mut pairs = properties::parse(&text)
-        .map_err(|error| Failure::Usage(format!("{path}: {error}")))?;
+    let mut pairs =
+        properties::parse(&text).map_err(|error| Failure::Usage(format!("{path}: {error}")))?;
     pairs.extend(parse_overrides(&arguments.overrides)?);
     from_pairs(pairs)
 }

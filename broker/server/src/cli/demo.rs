@@ -235,7 +235,7 @@ async fn demo(plan: &Plan, place: &Place, style: &Style) -> Result<(), Failure> 
     Summary {
         plan,
         place,
-        written: &written,
+        read: &read,
         hot: &hot,
         cold: &cold,
         took: began.elapsed(),

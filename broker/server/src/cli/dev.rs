@@ -44,7 +44,12 @@ pub(super) fn run(arguments: Arguments) -> Outcome {
     let store = config.object_store_url.clone();
     let data = arguments.data_dir.clone();
     run::runtime()?.block_on(run::serve(config, move |broker| {
-        for line in help(broker.kafka_address(), broker.http_address(), &data, store.as_deref()) {
+        for line in help(
+            broker.kafka_address(),
+            broker.http_address(),
+            &data,
+            store.as_deref(),
+        ) {
             say(line);
         }
     }))
@@ -54,16 +59,26 @@ fn config(arguments: &Arguments) -> Result<Config, Failure> {
     // An object store's URL must be absolute, and so the directory that it lies in.
     let data_dir = std::path::absolute(&arguments.data_dir)
         .map_err(|error| Failure::Usage(format!("--data-dir: {error}")))?;
-    let objects =
-        arguments.object_store.clone().unwrap_or_else(|| objects_url(&data_dir));
+    let objects = arguments
+        .object_store
+        .clone()
+        .unwrap_or_else(|| objects_url(&data_dir));
     broker::from_pairs(
-        properties(&data_dir, &arguments.listen, Some(&arguments.http), &objects)
-            .into_iter()
-            .chain(arguments.advertise.iter().map(|address| {
-                ("advertised.listeners".to_owned(), format!("PLAINTEXT://{address}"))
-            }))
-            .chain(broker::parse_overrides(&arguments.overrides)?)
-            .collect(),
+        properties(
+            &data_dir,
+            &arguments.listen,
+            Some(&arguments.http),
+            &objects,
+        )
+        .into_iter()
+        .chain(arguments.advertise.iter().map(|address| {
+            (
+                "advertised.listeners".to_owned(),
+                format!("PLAINTEXT://{address}"),
+            )
+        }))
+        .chain(broker::parse_overrides(&arguments.overrides)?)
+        .collect(),
     )
 }
 
@@ -81,7 +96,10 @@ pub(super) fn properties(
 ) -> Vec<(String, String)> {
     let mut pairs = vec![
         ("node.id".to_owned(), "1".to_owned()),
-        ("log.dirs".to_owned(), data_dir.join("broker-1").display().to_string()),
+        (
+            "log.dirs".to_owned(),
+            data_dir.join("broker-1").display().to_string(),
+        ),
         ("listeners".to_owned(), format!("PLAINTEXT://{listen}")),
         ("object.store.url".to_owned(), object_store.to_owned()),
     ];
@@ -110,7 +128,10 @@ fn help(
     }
     lines.push(String::new());
     lines.push(format!("Data:    {}", data.display()));
-    lines.push(format!("Objects: {}", store.unwrap_or("none: nothing is offloaded")));
+    lines.push(format!(
+        "Objects: {}",
+        store.unwrap_or("none: nothing is offloaded")
+    ));
     lines.push("Stop:    Ctrl-C".to_owned());
     lines
 }

@@ -67,7 +67,8 @@ pub(super) fn run(command: Command) -> Outcome {
 
 fn read(file: &dyn DiskFile, position: u64, bytes: usize) -> Result<Vec<u8>, Failure> {
     let mut buffer = Vec::new();
-    file.read_at(position, bytes, &mut buffer).map_err(Failure::failed)?;
+    file.read_at(position, bytes, &mut buffer)
+        .map_err(Failure::failed)?;
     Ok(buffer)
 }
 
@@ -125,13 +126,23 @@ fn batches(file: &dyn DiskFile, path: &Path, dump: &Dump) -> Result<Option<Strin
             say(table::render(&BATCH_COLUMNS, &rows));
         }
         let invalid = length.saturating_sub(position);
-        say(format!("{count} batches, {records} records, {length} bytes, {invalid} invalid bytes"));
+        say(format!(
+            "{count} batches, {records} records, {length} bytes, {invalid} invalid bytes"
+        ));
     }
     Ok(problem)
 }
 
 const BATCH_COLUMNS: [&str; 10] = [
-    "BASE", "LAST", "EPOCH", "RECORDS", "POSITION", "BYTES", "CODEC", "MAX TIMESTAMP", "PRODUCER",
+    "BASE",
+    "LAST",
+    "EPOCH",
+    "RECORDS",
+    "POSITION",
+    "BYTES",
+    "CODEC",
+    "MAX TIMESTAMP",
+    "PRODUCER",
     "FLAGS",
 ];
 
@@ -158,7 +169,10 @@ fn flags(header: &BatchHeader, is_valid: bool) -> String {
 
 fn batch_row(header: &BatchHeader, position: u64, is_valid: bool) -> Vec<String> {
     let producer = if header.has_producer() {
-        format!("{}/{} seq {}", header.producer_id, header.producer_epoch, header.base_sequence)
+        format!(
+            "{}/{} seq {}",
+            header.producer_id, header.producer_epoch, header.base_sequence
+        )
     } else {
         "-".to_owned()
     };
@@ -197,7 +211,9 @@ fn batch_json(header: &BatchHeader, position: u64, is_valid: bool) -> Value {
 }
 
 pub(super) fn print_records(batch: &Batch<'_>, output: Output) -> Result<(), String> {
-    let records = batch.records(&Caps::default()).map_err(|error| error.to_string())?;
+    let records = batch
+        .records(&Caps::default())
+        .map_err(|error| error.to_string())?;
     for record in records.iter() {
         let record = record.map_err(|error| error.to_string())?;
         let show = |bytes: Option<&[u8]>| match bytes {
@@ -240,15 +256,14 @@ fn printable(text: &str) -> String {
 }
 
 /// Prints the entries of an index: a first number of `first_bytes` bytes, and a 32-bit one.
-fn entries(
-    file: &dyn DiskFile,
-    dump: &Dump,
-    columns: &[&str; 2],
-    first_bytes: usize,
-) -> Outcome {
+fn entries(file: &dyn DiskFile, dump: &Dump, columns: &[&str; 2], first_bytes: usize) -> Outcome {
     let length = usize::try_from(file.len().map_err(Failure::failed)?).unwrap_or(usize::MAX);
     let bytes = read(file, 0, length)?;
-    let number = |bytes: &[u8]| bytes.iter().fold(0i64, |n, byte| (n << 8) | i64::from(*byte));
+    let number = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .fold(0i64, |n, byte| (n << 8) | i64::from(*byte))
+    };
     let rows: Vec<Vec<String>> = bytes
         .chunks_exact(first_bytes + 4)
         .map(|entry| {
@@ -264,7 +279,10 @@ fn entries(
                     .iter()
                     .zip(row)
                     .map(|(column, cell)| {
-                        (column.to_lowercase().replace(' ', "_"), json!(cell.parse::<i64>().ok()))
+                        (
+                            column.to_lowercase().replace(' ', "_"),
+                            json!(cell.parse::<i64>().ok()),
+                        )
                     })
                     .collect();
                 say(Value::Object(object));

@@ -24,7 +24,10 @@ const BLOCKING_THREADS_MAX: usize = 32;
 
 /// Sends structured logs to stderr. `ESKER_LOG` filters them (for instance `debug`), and
 /// `ESKER_LOG_FORMAT=json` makes each line an object.
-#[expect(clippy::disallowed_methods, reason = "the command line reads the environment, once")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line reads the environment, once"
+)]
 pub(super) fn start_logs(default_level: &str) -> Result<(), Failure> {
     let filter = std::env::var("ESKER_LOG").unwrap_or_else(|_| default_level.to_owned());
     let filter =
@@ -34,7 +37,11 @@ pub(super) fn start_logs(default_level: &str) -> Result<(), Failure> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    let started = if json { builder.json().try_init() } else { builder.try_init() };
+    let started = if json {
+        builder.json().try_init()
+    } else {
+        builder.try_init()
+    };
     started.map_err(Failure::failed)
 }
 
@@ -57,7 +64,10 @@ pub(super) fn client_runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 /// The value of an environment variable that stands in for a key that is not set.
-#[expect(clippy::disallowed_methods, reason = "the command line reads the environment, once")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line reads the environment, once"
+)]
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -86,15 +96,20 @@ pub(super) async fn environment(
     let object_store = match &config.object_store_url {
         Some(url) => {
             let opened = esker_tier::store::open(url, &store_options(config));
-            Some(opened.map_err(|error| Failure::Failed(format!("object.store.url={url}: {error}")))?)
+            Some(
+                opened
+                    .map_err(|error| Failure::Failed(format!("object.store.url={url}: {error}")))?,
+            )
         }
         None => None,
     };
     let file = match &config.metadata_store {
         MetadataStoreUrl::EmbeddedAt(path) => path.clone(),
-        MetadataStoreUrl::Embedded => {
-            config.log_dirs.first().map(|dir| dir.join(METADATA_FILE)).unwrap_or_default()
-        }
+        MetadataStoreUrl::Embedded => config
+            .log_dirs
+            .first()
+            .map(|dir| dir.join(METADATA_FILE))
+            .unwrap_or_default(),
     };
     let parent = file.parent().unwrap_or(Path::new("."));
     disk.create_dir_all(parent)
@@ -103,11 +118,15 @@ pub(super) async fn environment(
         let spawner = Arc::clone(&spawner);
         Arc::new(move |job: Box<dyn FnOnce() + Send>| spawner.execute(Work::Blocking, job))
     };
-    let metadata = EmbeddedStore::open(file, blocking, Arc::new(|reason: &str| {
-        // What the file holds is unknown: nothing that this process still says can be trusted.
-        tracing::error!(reason, "the metadata store failed");
-        std::process::abort();
-    }))
+    let metadata = EmbeddedStore::open(
+        file,
+        blocking,
+        Arc::new(|reason: &str| {
+            // What the file holds is unknown: nothing that this process still says can be trusted.
+            tracing::error!(reason, "the metadata store failed");
+            std::process::abort();
+        }),
+    )
     .await
     .map_err(Failure::failed)?;
     let metadata = Arc::new(metadata);
@@ -131,6 +150,10 @@ pub(super) async fn serve(config: Config, ready: impl FnOnce(&Broker)) -> Result
         signal(SignalKind::terminate()).map_err(|error| Failure::Failed(error.to_string()))?;
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(|error| Failure::Failed(error.to_string()))?;
+    let config = Config {
+        connections_max: config.connections_max.min(sockets_max()),
+        ..config
+    };
     let (environment, metadata) = environment(&config).await?;
     let started = tokio::select! {
         biased;
@@ -139,8 +162,13 @@ pub(super) async fn serve(config: Config, ready: impl FnOnce(&Broker)) -> Result
         started = Broker::start(config, environment) => started,
     };
     let broker = started.map_err(Failure::failed)?;
-    let http = broker.http_address().map_or("none".to_owned(), |address| address.to_string());
-    super::say(format!("ready kafka={} http={http}", broker.kafka_address()));
+    let http = broker
+        .http_address()
+        .map_or("none".to_owned(), |address| address.to_string());
+    super::say(format!(
+        "ready kafka={} http={http}",
+        broker.kafka_address()
+    ));
     ready(&broker);
     let failure = tokio::select! {
         biased;
@@ -157,4 +185,26 @@ pub(super) async fn serve(config: Config, ready: impl FnOnce(&Broker)) -> Result
         // Nothing is said good-bye to: after a failure, only recovery knows what is true.
         Some(reason) => Err(Failure::Failed(reason)),
     }
+}
+
+/// Descriptors that are not for client connections: segments, checkpoints, the object store.
+const DESCRIPTORS_RESERVED: u64 = 1024;
+
+/// Raises the limit of open descriptors as far as it goes and returns how many connections that
+/// leaves room for: running out of descriptors would look like a failing disk.
+fn sockets_max() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files was not raised");
+    }
+    let Some(files) = getrlimit(Resource::Nofile).current else {
+        return usize::MAX;
+    };
+    let half = files / 2;
+    usize::try_from(files.saturating_sub(DESCRIPTORS_RESERVED).max(half)).unwrap_or(usize::MAX)
 }

@@ -3,7 +3,10 @@
 /// Lays rows out in columns as wide as their widest cell.
 pub(super) fn render(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        let cells = rows
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count());
         let head = header.get(column).map_or(0, |name| name.chars().count());
         cells.max().unwrap_or(0).max(head)
     };
@@ -17,7 +20,10 @@ pub(super) fn render(header: &[&str], rows: &[Vec<String>]) -> String {
         padded.join("  ").trim_end().to_owned()
     };
     std::iter::once(line(header.to_vec()))
-        .chain(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())))
+        .chain(
+            rows.iter()
+                .map(|row| line(row.iter().map(String::as_str).collect())),
+        )
         .collect::<Vec<_>>()
         .join("\n")
 }
@@ -32,7 +38,11 @@ pub(super) fn size(bytes: u64) -> String {
         unit += 1;
     }
     let name = UNITS.get(unit).copied().unwrap_or_default();
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {name}") }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {name}")
+    }
 }
 
 #[cfg(test)]
@@ -41,8 +51,14 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [vec!["a".to_owned(), "long cell".to_owned()], vec!["bb".to_owned(), "x".to_owned()]];
-        assert_eq!(render(&["NAME", "B"], &rows), "NAME  B\na     long cell\nbb    x");
+        let rows = [
+            vec!["a".to_owned(), "long cell".to_owned()],
+            vec!["bb".to_owned(), "x".to_owned()],
+        ];
+        assert_eq!(
+            render(&["NAME", "B"], &rows),
+            "NAME  B\na     long cell\nbb    x"
+        );
     }
 
     #[test]

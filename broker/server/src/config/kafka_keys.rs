@@ -17,7 +17,11 @@ pub struct KafkaKey {
 }
 
 const fn key(name: &'static str, kind: Kind, default: Option<&'static str>) -> KafkaKey {
-    KafkaKey { name, kind, default }
+    KafkaKey {
+        name,
+        kind,
+        default,
+    }
 }
 
 /// Every property, sorted by name.

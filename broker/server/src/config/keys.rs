@@ -86,7 +86,12 @@ pub fn default_of(name: &str) -> Option<&'static str> {
         .iter()
         .find(|key| key.name == name)
         .and_then(|key| key.default)
-        .or_else(|| BROKER_KEYS.iter().find(|key| key.name == name).and_then(|key| key.default))
+        .or_else(|| {
+            BROKER_KEYS
+                .iter()
+                .find(|key| key.name == name)
+                .and_then(|key| key.default)
+        })
 }
 
 /// Whether setting this broker key changes anything.
@@ -108,14 +113,23 @@ pub fn check_all(properties: &BTreeMap<String, String>) -> Result<Vec<String>, C
     let mut warnings = Vec::new();
     for (name, value) in properties {
         let Some(kind) = kind_of(name) else {
-            return Err(ConfigError::UnknownKey { key: name.clone(), nearest: nearest(name) });
+            return Err(ConfigError::UnknownKey {
+                key: name.clone(),
+                nearest: nearest(name),
+            });
         };
         kind.check(value).map_err(|problem| ConfigError::Invalid {
             key: name.clone(),
-            value: if kind == Kind::Password { "[hidden]".to_owned() } else { value.clone() },
+            value: if kind == Kind::Password {
+                "[hidden]".to_owned()
+            } else {
+                value.clone()
+            },
             problem: problem.to_owned(),
         })?;
-        let setting = topic::TOPIC_KEYS.iter().find(|key| key.synonyms.contains(&name.as_str()));
+        let setting = topic::TOPIC_KEYS
+            .iter()
+            .find(|key| key.synonyms.contains(&name.as_str()));
         // The first synonym has the setting's own unit and range; minutes and hours have not.
         if let Some(setting) = setting.filter(|key| key.synonyms.first() == Some(&name.as_str())) {
             topic::check(setting.name, value).map_err(|error| ConfigError::Invalid {
@@ -128,7 +142,9 @@ pub fn check_all(properties: &BTreeMap<String, String>) -> Result<Vec<String>, C
             })?;
         }
         if !takes_effect(name) {
-            warnings.push(format!("{name} is a key of Kafka that has no effect in Esker"));
+            warnings.push(format!(
+                "{name} is a key of Kafka that has no effect in Esker"
+            ));
         }
     }
     Ok(warnings)
@@ -142,7 +158,12 @@ fn kind_of(name: &str) -> Option<Kind> {
         .iter()
         .find(|key| key.name == name)
         .map(|key| key.kind)
-        .or_else(|| BROKER_KEYS.iter().find(|key| key.name == name).map(|key| key.kind))
+        .or_else(|| {
+            BROKER_KEYS
+                .iter()
+                .find(|key| key.name == name)
+                .map(|key| key.kind)
+        })
         .or_else(|| is_listener_override(name).then_some(Kind::String))
 }
 

@@ -30,7 +30,10 @@ pub fn parse(text: &str) -> Result<Vec<(String, String)>, PropertiesError> {
                 None => break,
             }
         }
-        let problem = |problem| PropertiesError { line: index + 1, problem };
+        let problem = |problem| PropertiesError {
+            line: index + 1,
+            problem,
+        };
         let (key, value) = split(&logical);
         let key = unescape(key).map_err(problem)?;
         if key.is_empty() {
@@ -56,7 +59,10 @@ fn split(line: &str) -> (&str, &str) {
         } else if character == '=' || character == ':' || character.is_whitespace() {
             let (key, rest) = line.split_at(position);
             let rest = rest.trim_start();
-            return (key, rest.strip_prefix(['=', ':']).unwrap_or(rest).trim_start());
+            return (
+                key,
+                rest.strip_prefix(['=', ':']).unwrap_or(rest).trim_start(),
+            );
         }
     }
     (line, "")

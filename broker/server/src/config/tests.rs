@@ -1,7 +1,11 @@
 use super::*;
 
 fn parse(pairs: &[(&str, &str)]) -> Result<(Config, Vec<String>), ConfigError> {
-    Config::from_properties(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+    Config::from_properties(
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
+    )
 }
 
 #[test]
@@ -10,16 +14,28 @@ fn a_properties_file_of_kafka_starts_esker_with_warnings() {
         ("node.id", "7"),
         ("process.roles", "broker,controller"),
         ("listeners", "PLAINTEXT://:9092,INSIDE://[::1]:0"),
-        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT"),
+        (
+            "listener.security.protocol.map",
+            "PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT",
+        ),
         ("log.dirs", "/a, /b"),
         ("log.retention.hours", "24"),
     ])
     .unwrap();
     assert_eq!(config.node_id, BrokerId(7));
     assert_eq!(config.log_dirs, [PathBuf::from("/a"), PathBuf::from("/b")]);
-    assert_eq!(config.listeners[1].address, HostPort { host: "::1".to_owned(), port: 0 });
+    assert_eq!(
+        config.listeners[1].address,
+        HostPort {
+            host: "::1".to_owned(),
+            port: 0
+        }
+    );
     assert_eq!(config.request_bytes_max, 104_857_600);
-    assert_eq!(warnings, ["process.roles is a key of Kafka that has no effect in Esker"]);
+    assert_eq!(
+        warnings,
+        ["process.roles is a key of Kafka that has no effect in Esker"]
+    );
 }
 
 #[test]
@@ -29,7 +45,12 @@ fn an_unknown_key_names_the_nearest() {
         error.to_string(),
         "unknown configuration key \"log.retension.ms\"; did you mean \"log.retention.ms\"?"
     );
-    assert!(parse(&[("zzz", "1")]).unwrap_err().to_string().ends_with("\"zzz\""));
+    assert!(
+        parse(&[("zzz", "1")])
+            .unwrap_err()
+            .to_string()
+            .ends_with("\"zzz\"")
+    );
 }
 
 #[test]
@@ -56,12 +77,20 @@ fn values_that_cannot_be_used_are_refused() {
 #[test]
 fn every_effective_key_is_a_key_of_kafka() {
     for name in keys::EFFECTIVE_KEYS {
-        assert!(kafka_keys::BROKER_KEYS.iter().any(|key| key.name == *name), "{name}");
+        assert!(
+            kafka_keys::BROKER_KEYS.iter().any(|key| key.name == *name),
+            "{name}"
+        );
     }
     for key in topic::TOPIC_KEYS {
         for synonym in key.synonyms.iter().filter(|synonym| !synonym.is_empty()) {
-            let known = kafka_keys::BROKER_KEYS.iter().any(|known| known.name == *synonym);
-            assert!(known || keys::OWN_KEYS.iter().any(|own| own.name == *synonym), "{synonym}");
+            let known = kafka_keys::BROKER_KEYS
+                .iter()
+                .any(|known| known.name == *synonym);
+            assert!(
+                known || keys::OWN_KEYS.iter().any(|own| own.name == *synonym),
+                "{synonym}"
+            );
         }
     }
 }

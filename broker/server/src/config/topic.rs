@@ -49,7 +49,13 @@ const fn key(
     check: Check,
     synonyms: &'static [&'static str],
 ) -> TopicKey {
-    TopicKey { name, kind, default: Some(default), check, synonyms }
+    TopicKey {
+        name,
+        kind,
+        default: Some(default),
+        check,
+        synonyms,
+    }
 }
 
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
@@ -132,13 +138,13 @@ pub fn check(name: &str, value: &str) -> Result<(), TopicConfigError> {
         value: value.to_owned(),
         problem,
     };
-    key.kind.check(value).map_err(|problem| invalid(problem.to_owned()))?;
+    key.kind
+        .check(value)
+        .map_err(|problem| invalid(problem.to_owned()))?;
     let number = || value.trim().parse::<i64>().unwrap_or_default();
     let satisfied = match key.check {
         Check::Any => Ok(()),
-        Check::AtLeast(least) if number() < least => {
-            Err(format!("Value must be at least {least}"))
-        }
+        Check::AtLeast(least) if number() < least => Err(format!("Value must be at least {least}")),
         Check::Between(least, most) if !(least..=most).contains(&number()) => {
             Err(format!("Value must be between {least} and {most}"))
         }
@@ -146,7 +152,10 @@ pub fn check(name: &str, value: &str) -> Result<(), TopicConfigError> {
             Err("Value must be between 1 and 9 or equal to -1".to_owned())
         }
         Check::Share
-            if !value.trim().parse::<f64>().is_ok_and(|share| (0.0..=1.0).contains(&share)) =>
+            if !value
+                .trim()
+                .parse::<f64>()
+                .is_ok_and(|share| (0.0..=1.0).contains(&share)) =>
         {
             Err("Value must be between 0 and 1".to_owned())
         }
@@ -154,7 +163,10 @@ pub fn check(name: &str, value: &str) -> Result<(), TopicConfigError> {
             Err(format!("String must be one of: {}", words.join(", ")))
         }
         Check::ListOf(words)
-            if value.split(',').map(str::trim).any(|w| !w.is_empty() && !words.contains(&w)) =>
+            if value
+                .split(',')
+                .map(str::trim)
+                .any(|w| !w.is_empty() && !words.contains(&w)) =>
         {
             Err(format!("String must be one of: {}", words.join(", ")))
         }
@@ -171,7 +183,9 @@ fn is_replica_list(value: &str) -> bool {
     value.trim().is_empty()
         || value.trim() == "*"
         || value.split(',').all(|pair| {
-            pair.trim().split_once(':').is_some_and(|(p, b)| is_number(p) && is_number(b))
+            pair.trim()
+                .split_once(':')
+                .is_some_and(|(p, b)| is_number(p) && is_number(b))
         })
 }
 
@@ -230,7 +244,11 @@ impl TopicConfig {
         broker: &BTreeMap<String, String>,
     ) -> TopicConfig {
         let text = |name| effective(name, overrides, broker).value;
-        let number = |name| text(name).and_then(|v| v.trim().parse::<i64>().ok()).unwrap_or(-1);
+        let number = |name| {
+            text(name)
+                .and_then(|v| v.trim().parse::<i64>().ok())
+                .unwrap_or(-1)
+        };
         let size = |name| u32::try_from(number(name)).unwrap_or(0);
         let flag = |name| text(name).map(|value| value.trim().eq_ignore_ascii_case("true"));
         let has = |word| {
@@ -309,13 +327,23 @@ pub fn effective(
     broker: &BTreeMap<String, String>,
 ) -> Effective {
     if let Some(value) = overrides.get(name) {
-        return Effective { value: Some(value.clone()), source: Source::Topic, synonym: None };
+        return Effective {
+            value: Some(value.clone()),
+            source: Source::Topic,
+            synonym: None,
+        };
     }
     let Some(key) = find(name) else {
-        return Effective { value: None, source: Source::Default, synonym: None };
+        return Effective {
+            value: None,
+            source: Source::Default,
+            synonym: None,
+        };
     };
     for (index, synonym) in key.synonyms.iter().enumerate() {
-        let Some(value) = broker.get(*synonym) else { continue };
+        let Some(value) = broker.get(*synonym) else {
+            continue;
+        };
         // The second and third synonyms of the time settings count minutes and hours.
         let factor = if name.ends_with(".ms") && key.synonyms.len() > 2 {
             [1, 60_000, 3_600_000].get(index).copied().unwrap_or(1)
@@ -327,9 +355,17 @@ pub fn effective(
             _ => value.clone(),
         };
         let source = Source::StaticBroker;
-        return Effective { value: Some(value), source, synonym: Some(synonym) };
+        return Effective {
+            value: Some(value),
+            source,
+            synonym: Some(synonym),
+        };
     }
-    Effective { value: key.default.map(str::to_owned), source: Source::Default, synonym: None }
+    Effective {
+        value: key.default.map(str::to_owned),
+        source: Source::Default,
+        synonym: None,
+    }
 }
 
 /// Checks the settings of one topic together, as creation and alteration do.
@@ -374,7 +410,10 @@ mod tests {
     use super::*;
 
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -408,19 +447,28 @@ mod tests {
 
     #[test]
     fn overrides_win_over_the_broker_and_the_broker_over_defaults() {
-        let broker = map(&[("log.retention.hours", "2"), ("log.segment.bytes", "2097152")]);
+        let broker = map(&[
+            ("log.retention.hours", "2"),
+            ("log.segment.bytes", "2097152"),
+        ]);
         let config = TopicConfig::new(&map(&[("segment.bytes", "1048576")]), &broker);
         assert_eq!(config.retention_ms, 7_200_000);
         assert_eq!(config.local_retention_ms, 7_200_000);
         assert_eq!(config.segment_bytes, 1_048_576);
-        let config = TopicConfig::new(&map(&[]), &map(&[("log.retention.ms", "5"), ("log.retention.hours", "2")]));
+        let config = TopicConfig::new(
+            &map(&[]),
+            &map(&[("log.retention.ms", "5"), ("log.retention.hours", "2")]),
+        );
         assert_eq!(config.retention_ms, 5);
     }
 
     #[test]
     fn settings_that_contradict_each_other_are_refused() {
         let none = BTreeMap::new();
-        let tiered = map(&[("cleanup.policy", "compact"), ("remote.storage.enable", "true")]);
+        let tiered = map(&[
+            ("cleanup.policy", "compact"),
+            ("remote.storage.enable", "true"),
+        ]);
         assert!(check_all(&tiered, &none).is_err());
         let local = map(&[("retention.ms", "1000"), ("local.retention.ms", "2000")]);
         assert!(check_all(&local, &none).is_err());

@@ -7,7 +7,10 @@ struct Echo(Arc<Semaphore>);
 #[async_trait::async_trait]
 impl Apply for Echo {
     async fn apply(&self, frame: Bytes, _: SocketAddr) -> Reply {
-        let response = vec![Bytes::copy_from_slice(&(frame.len() as i32).to_be_bytes()), frame.clone()];
+        let response = vec![
+            Bytes::copy_from_slice(&(frame.len() as i32).to_be_bytes()),
+            frame.clone(),
+        ];
         match frame.first() {
             Some(b'!') => Reply::Close,
             Some(b'?') => {
@@ -41,11 +44,20 @@ fn session(budget: usize, frame_bytes_max: usize) -> Session {
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     let apply: Arc<dyn Apply> = Arc::new(Echo(Arc::clone(&gate)));
     let server = tokio::spawn(serve(Box::new(server), peer, apply, limits, stop.clone()));
-    Session { client, server, gate, stop }
+    Session {
+        client,
+        server,
+        gate,
+        stop,
+    }
 }
 
 async fn send(session: &mut Session, body: &[u8]) {
-    session.client.write_all(&(body.len() as i32).to_be_bytes()).await.unwrap();
+    session
+        .client
+        .write_all(&(body.len() as i32).to_be_bytes())
+        .await
+        .unwrap();
     session.client.write_all(body).await.unwrap();
 }
 
@@ -84,7 +96,11 @@ async fn frames_larger_than_the_first_chunk_arrive_whole() {
 async fn an_oversize_or_negative_length_closes_the_connection() {
     for claimed in [1 << 20 | 1, i32::MAX, -1] {
         let mut session = session(1 << 20, 1 << 20);
-        session.client.write_all(&i32::to_be_bytes(claimed)).await.unwrap();
+        session
+            .client
+            .write_all(&i32::to_be_bytes(claimed))
+            .await
+            .unwrap();
         assert!(is_closed(&mut session).await, "{claimed}");
     }
 }

@@ -18,9 +18,14 @@ const LISTEN_BACKLOG: u32 = 1024;
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the environment's wall clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the environment's wall clock"
+    )]
     fn now(&self) -> Timestamp {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
 }
@@ -46,7 +51,6 @@ impl RuntimeSpawner {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the environment's spawner")]
 impl Spawner for RuntimeSpawner {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.0.spawn(task);
@@ -107,10 +111,13 @@ impl Network for TcpNetwork {
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     // Connections of a broker that just went away must not keep its port for a minute.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(LISTEN_BACKLOG)
 }
-

@@ -29,7 +29,12 @@ pub(crate) async fn apply(
         + Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or_default());
     let mut results = Vec::with_capacity(request.topics.len());
     for wanted in &request.topics {
-        let twice = request.topics.iter().filter(|other| other.name == wanted.name).count() > 1;
+        let twice = request
+            .topics
+            .iter()
+            .filter(|other| other.name == wanted.name)
+            .count()
+            > 1;
         let created = if twice {
             let message = "Duplicate topic name.";
             Err(Refusal::new(ErrorCode::InvalidRequest, message))
@@ -38,7 +43,13 @@ pub(crate) async fn apply(
         };
         results.push(result(shared, wanted, created));
     }
-    super::reply(&answer, &CreateTopicsResponse { topics: results, ..Default::default() })
+    super::reply(
+        &answer,
+        &CreateTopicsResponse {
+            topics: results,
+            ..Default::default()
+        },
+    )
 }
 
 async fn create(
@@ -51,17 +62,30 @@ async fn create(
     let mut configs = BTreeMap::new();
     for config in &wanted.configs {
         let value = config.value.as_deref().ok_or_else(|| {
-            let message = format!("Null value not supported for topic configs: {}", config.name);
+            let message = format!(
+                "Null value not supported for topic configs: {}",
+                config.name
+            );
             Refusal::new(ErrorCode::InvalidConfig, message)
         })?;
-        if configs.insert(config.name.to_string(), value.to_owned()).is_some() {
+        if configs
+            .insert(config.name.to_string(), value.to_owned())
+            .is_some()
+        {
             return Err(refuse("A config key is given twice."));
         }
     }
     let mut assignment = BTreeMap::new();
     for partition in &wanted.assignments {
-        let brokers = partition.broker_ids.iter().map(|&id| BrokerId(id)).collect();
-        if assignment.insert(partition.partition_index, brokers).is_some() {
+        let brokers = partition
+            .broker_ids
+            .iter()
+            .map(|&id| BrokerId(id))
+            .collect();
+        if assignment
+            .insert(partition.partition_index, brokers)
+            .is_some()
+        {
             let message = "A partition is assigned twice.";
             return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, message));
         }
@@ -76,7 +100,10 @@ async fn create(
     match tokio::time::timeout_at(deadline, topics::create(shared, new, validate_only)).await {
         Ok(created) => created,
         // The topic may yet come: what was committed stays committed.
-        Err(_) => Err(Refusal::new(ErrorCode::RequestTimedOut, "The creation is still under way.")),
+        Err(_) => Err(Refusal::new(
+            ErrorCode::RequestTimedOut,
+            "The creation is still under way.",
+        )),
     }
 }
 

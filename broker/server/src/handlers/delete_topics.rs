@@ -49,7 +49,13 @@ pub(crate) async fn apply(
             error_message: message,
         });
     }
-    super::reply(&answer, &DeleteTopicsResponse { responses, ..Default::default() })
+    super::reply(
+        &answer,
+        &DeleteTopicsResponse {
+            responses,
+            ..Default::default()
+        },
+    )
 }
 
 async fn delete(
@@ -60,15 +66,13 @@ async fn delete(
 ) -> (Option<String>, Result<TopicId, Refusal>) {
     let name = match (name, id) {
         (Some(name), TopicId::ZERO) => name,
-        (None, id) if id != TopicId::ZERO => {
-            match shared.topic_name(id) {
-                Some(name) => name,
-                None => {
-                    let message = "This server does not host this topic ID.";
-                    return (None, Err(Refusal::new(ErrorCode::UnknownTopicId, message)));
-                }
+        (None, id) if id != TopicId::ZERO => match shared.topic_name(id) {
+            Some(name) => name,
+            None => {
+                let message = "This server does not host this topic ID.";
+                return (None, Err(Refusal::new(ErrorCode::UnknownTopicId, message)));
             }
-        }
+        },
         (name, _) => {
             let message = "Exactly one of topic name and topic ID must be given.";
             return (name, Err(Refusal::new(ErrorCode::InvalidRequest, message)));

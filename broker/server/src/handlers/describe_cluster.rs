@@ -31,7 +31,10 @@ pub(crate) fn apply(
             ErrorCode::MismatchedEndpointType,
             "The request was sent to an endpoint of wrong type.",
         )),
-        _ => Some((ErrorCode::UnsupportedEndpointType, "Unsupported endpoint type.")),
+        _ => Some((
+            ErrorCode::UnsupportedEndpointType,
+            "Unsupported endpoint type.",
+        )),
     };
     let response = match refusal {
         Some((code, message)) => DescribeClusterResponse {
@@ -70,5 +73,4 @@ pub(crate) fn apply(
 
 /// The bits of the operations that exist on a cluster: create, alter, describe, cluster action,
 /// describe configs, alter configs, idempotent write. Without an authoriser all are allowed.
-const CLUSTER_OPERATIONS: i32 =
-    1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;

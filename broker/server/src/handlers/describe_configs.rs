@@ -34,7 +34,13 @@ pub(crate) fn apply(
         .iter()
         .map(|resource| describe(shared, resource, request.include_synonyms))
         .collect();
-    super::reply(&answer, &DescribeConfigsResponse { results, ..Default::default() })
+    super::reply(
+        &answer,
+        &DescribeConfigsResponse {
+            results,
+            ..Default::default()
+        },
+    )
 }
 
 fn describe<'a>(
@@ -52,10 +58,17 @@ fn describe<'a>(
         )),
     };
     let is_wanted = |config: &DescribeConfigsResourceResult<'_>| {
-        resource.configuration_keys.as_ref().is_none_or(|keys| keys.contains(&config.name))
+        resource
+            .configuration_keys
+            .as_ref()
+            .is_none_or(|keys| keys.contains(&config.name))
     };
     let (code, message, configs) = match described {
-        Ok(configs) => (ErrorCode::None, None, configs.into_iter().filter(is_wanted).collect()),
+        Ok(configs) => (
+            ErrorCode::None,
+            None,
+            configs.into_iter().filter(is_wanted).collect(),
+        ),
         Err((code, message)) => (code, Some(Cow::Owned(message)), Vec::new()),
     };
     DescribeConfigsResult {
@@ -119,10 +132,18 @@ fn topic_synonyms<'a>(
     }
     let without = topic::effective(key.name, &BTreeMap::new(), broker);
     if let Some(name) = without.synonym {
-        synonyms.push(synonym(name, broker.get(name).cloned(), Source::StaticBroker));
+        synonyms.push(synonym(
+            name,
+            broker.get(name).cloned(),
+            Source::StaticBroker,
+        ));
     }
     if let Some(name) = key.synonyms.first() {
-        synonyms.push(synonym(name, key.default.map(str::to_owned), Source::Default));
+        synonyms.push(synonym(
+            name,
+            key.default.map(str::to_owned),
+            Source::Default,
+        ));
     }
     synonyms
 }
@@ -152,7 +173,11 @@ fn describe_broker<'a>(shared: &Shared, name: &str, with_synonyms: bool) -> Desc
     let given = &shared.config.properties;
     let row = |name: &'static str, kind: Kind, default: Option<&'static str>| {
         let own = given.get(name);
-        let source = if own.is_some() { Source::StaticBroker } else { Source::Default };
+        let source = if own.is_some() {
+            Source::StaticBroker
+        } else {
+            Source::Default
+        };
         let value = match (kind, name) {
             (Kind::Password, _) => None,
             (_, "log.durability") => Some(match shared.config.durability {
@@ -183,7 +208,11 @@ fn describe_broker<'a>(shared: &Shared, name: &str, with_synonyms: bool) -> Desc
             documentation: None,
         }
     };
-    let kafkas = BROKER_KEYS.iter().map(|key| row(key.name, key.kind, key.default));
-    let ours = OWN_KEYS.iter().map(|key| row(key.name, key.kind, key.default));
+    let kafkas = BROKER_KEYS
+        .iter()
+        .map(|key| row(key.name, key.kind, key.default));
+    let ours = OWN_KEYS
+        .iter()
+        .map(|key| row(key.name, key.kind, key.default));
     Ok(kafkas.chain(ours).collect())
 }

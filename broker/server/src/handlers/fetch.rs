@@ -11,8 +11,8 @@ use bytes::Bytes;
 use esker_protocol::messages::fetch_response::{
     EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
-use esker_protocol::primitive::Blob;
 use esker_protocol::messages::{FetchRequest, FetchResponse};
+use esker_protocol::primitive::Blob;
 use esker_protocol::{ErrorCode, LeaderEpoch, Offset, TopicId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -101,7 +101,10 @@ pub(crate) fn apply(
     request: &FetchRequest<'_>,
 ) -> Reply {
     if let Some(code) = session_error(request) {
-        let response = FetchResponse { error_code: code.code(), ..FetchResponse::default() };
+        let response = FetchResponse {
+            error_code: code.code(),
+            ..FetchResponse::default()
+        };
         return super::reply(&answer, &response);
     }
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
@@ -125,12 +128,7 @@ fn session_error(request: &FetchRequest<'_>) -> Option<ErrorCode> {
     }
 }
 
-fn own(
-    shared: &Shared,
-    answer: Answer,
-    listener: &str,
-    request: &FetchRequest<'_>,
-) -> Request {
+fn own(shared: &Shared, answer: Answer, listener: &str, request: &FetchRequest<'_>) -> Request {
     let by_id = answer.version >= TOPIC_ID_VERSION_MIN;
     let positive = |value: i32| usize::try_from(value).unwrap_or(0);
     let max_bytes = positive(request.max_bytes).min(shared.config.fetch_bytes_max);
@@ -265,7 +263,10 @@ async fn prefetch(shared: &Arc<Shared>, request: &Request) -> Vec<Option<Remote>
             });
         }
     }
-    futures::stream::iter(reads).buffered(REMOTE_READS_MAX).collect().await
+    futures::stream::iter(reads)
+        .buffered(REMOTE_READS_MAX)
+        .collect()
+        .await
 }
 
 async fn read_one(
@@ -290,7 +291,10 @@ async fn read_one(
     };
     if let Some(diverging) = divergence(&partition, asked) {
         return match diverging {
-            Ok(end) => Answered { diverging: Some(end), ..state_of(&partition, request, asked) },
+            Ok(end) => Answered {
+                diverging: Some(end),
+                ..state_of(&partition, request, asked)
+            },
             Err(code) => Answered::failed(asked.index, code),
         };
     }
@@ -396,7 +400,11 @@ fn respond(shared: &Shared, request: &Request, topics: Vec<Vec<Answered>>) -> Op
     let response = FetchResponse {
         responses,
         session_id: NO_SESSION,
-        node_endpoints: if request.answer.version >= 16 { node_endpoints } else { Vec::new() },
+        node_endpoints: if request.answer.version >= 16 {
+            node_endpoints
+        } else {
+            Vec::new()
+        },
         ..FetchResponse::default()
     };
     super::respond(&request.answer, &response)
@@ -410,16 +418,25 @@ fn partition_data<'a>(one: Answered) -> PartitionData<'a> {
         high_watermark: one.high_watermark.0,
         last_stable_offset: one.last_stable_offset.0,
         log_start_offset: one.log_start_offset.0,
-        diverging_epoch: one.diverging.map_or_else(EpochEndOffset::default, |(epoch, end)| {
-            EpochEndOffset { epoch: epoch.0, end_offset: end.0 }
-        }),
-        current_leader: one.leader.map_or_else(LeaderIdAndEpoch::default, |(id, epoch)| {
-            LeaderIdAndEpoch { leader_id: id, leader_epoch: epoch }
-        }),
+        diverging_epoch: one
+            .diverging
+            .map_or_else(EpochEndOffset::default, |(epoch, end)| EpochEndOffset {
+                epoch: epoch.0,
+                end_offset: end.0,
+            }),
+        current_leader: one
+            .leader
+            .map_or_else(LeaderIdAndEpoch::default, |(id, epoch)| LeaderIdAndEpoch {
+                leader_id: id,
+                leader_epoch: epoch,
+            }),
         aborted_transactions: one.aborted.map(|aborted| {
             aborted
                 .into_iter()
-                .map(|(producer_id, first_offset)| AbortedTransaction { producer_id, first_offset })
+                .map(|(producer_id, first_offset)| AbortedTransaction {
+                    producer_id,
+                    first_offset,
+                })
                 .collect()
         }),
         preferred_read_replica: -1,

@@ -25,7 +25,10 @@ pub(crate) fn apply(answer: Answer, request: &FindCoordinatorRequest<'_>) -> Rep
         _ => false,
     };
     let (code, message) = if known_type {
-        (ErrorCode::CoordinatorNotAvailable, "The coordinator is not available.")
+        (
+            ErrorCode::CoordinatorNotAvailable,
+            "The coordinator is not available.",
+        )
     } else {
         (ErrorCode::InvalidRequest, "Unknown coordinator type.")
     };

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_protocol::{ErrorCode, ProducerId};
 use esker_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
+use esker_protocol::{ErrorCode, ProducerId};
 
 use super::Answer;
 use crate::broker::Shared;

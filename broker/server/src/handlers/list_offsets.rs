@@ -103,7 +103,13 @@ pub(crate) fn apply(
                 partitions: answers,
             });
         }
-        super::respond(&answer, &ListOffsetsResponse { topics: responses, ..Default::default() })
+        super::respond(
+            &answer,
+            &ListOffsetsResponse {
+                topics: responses,
+                ..Default::default()
+            },
+        )
     }))
 }
 
@@ -125,8 +131,11 @@ fn partition_response(
         error_code: code.code(),
         timestamp: position.timestamp.0,
         offset: position.offset.0,
-        leader_epoch: if version >= EPOCH_VERSION_MIN { position.leader_epoch.0 } else { -1 },
-        ..ListOffsetsPartitionResponse::default()
+        leader_epoch: if version >= EPOCH_VERSION_MIN {
+            position.leader_epoch.0
+        } else {
+            -1
+        },
     }
 }
 
@@ -137,8 +146,7 @@ async fn find(
     asked: &Asked,
     read_committed: bool,
 ) -> Result<Position, ErrorCode> {
-    let target =
-        Target::parse(asked.timestamp, version).ok_or(ErrorCode::UnsupportedVersion)?;
+    let target = Target::parse(asked.timestamp, version).ok_or(ErrorCode::UnsupportedVersion)?;
     let partition = shared.led_partition(topic, asked.index, asked.current_leader_epoch)?;
     let below = if read_committed {
         partition.last_stable_offset()
@@ -157,7 +165,10 @@ async fn find(
             Ok(at(start, epoch_at(&partition, start)))
         }
         Target::EarliestLocal => {
-            let start = partition.log.local_start_offset().max(partition.start_offset());
+            let start = partition
+                .log
+                .local_start_offset()
+                .max(partition.start_offset());
             Ok(at(start, epoch_at(&partition, start)))
         }
         Target::LatestTiered => Ok(match partition.tier.end() {

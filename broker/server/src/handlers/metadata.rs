@@ -119,7 +119,11 @@ async fn describe_by_name<'a>(
         // Waiting for the creation here means that the next answer has it.
         let created = topics::create(shared, NewTopic::automatic(name), false);
         let Ok(created) = tokio::time::timeout(CREATION_TIME_MAX, created).await else {
-            return failed(Some(name.to_owned()), TopicId::ZERO, ErrorCode::UnknownTopicOrPartition);
+            return failed(
+                Some(name.to_owned()),
+                TopicId::ZERO,
+                ErrorCode::UnknownTopicOrPartition,
+            );
         };
         match created {
             Ok(_) => ErrorCode::UnknownTopicOrPartition,
@@ -155,7 +159,10 @@ fn describe<'a>(shared: &Arc<Shared>, name: String, id: TopicId) -> MetadataResp
             // here spares the client the attempt.
             let leads = partition.leader.is_some_and(|leader| {
                 leader != shared.config.node_id
-                    || shared.partitions.get(id, index).is_some_and(|p| p.leading().is_some())
+                    || shared
+                        .partitions
+                        .get(id, index)
+                        .is_some_and(|p| p.leading().is_some())
             });
             MetadataResponsePartition {
                 error_code: if leads {
@@ -164,7 +171,11 @@ fn describe<'a>(shared: &Arc<Shared>, name: String, id: TopicId) -> MetadataResp
                     ErrorCode::LeaderNotAvailable.code()
                 },
                 partition_index: index,
-                leader_id: if leads { partition.leader.map_or(-1, |leader| leader.0) } else { -1 },
+                leader_id: if leads {
+                    partition.leader.map_or(-1, |leader| leader.0)
+                } else {
+                    -1
+                },
                 leader_epoch: partition.leader_epoch.0,
                 replica_nodes: partition.brokers().map(|id| id.0).collect(),
                 isr_nodes: partition.isr.iter().map(|id| id.0).collect(),

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use esker_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
-use esker_protocol::primitive::Blob;
 use esker_protocol::messages::{ProduceRequest, ProduceResponse};
+use esker_protocol::primitive::Blob;
 use esker_protocol::records::ProduceErrorKind;
 use esker_protocol::{ErrorCode, Offset, TopicId};
 use esker_storage::AppendError;
@@ -56,11 +56,19 @@ struct Refused {
 
 impl Refused {
     fn new(code: ErrorCode) -> Refused {
-        Refused { code, message: None, record_errors: Vec::new(), log_start_offset: Offset(-1) }
+        Refused {
+            code,
+            message: None,
+            record_errors: Vec::new(),
+            log_start_offset: Offset(-1),
+        }
     }
 
     fn with_message(code: ErrorCode, message: impl ToString) -> Refused {
-        Refused { message: Some(message.to_string()), ..Refused::new(code) }
+        Refused {
+            message: Some(message.to_string()),
+            ..Refused::new(code)
+        }
     }
 }
 
@@ -79,14 +87,20 @@ pub(crate) async fn apply(
     };
     if acks == 0 {
         // There is no response to carry an error, so that an error closes the connection.
-        let failed = outcomes.iter().flat_map(|t| &t.partitions).any(|p| p.result.is_err());
+        let failed = outcomes
+            .iter()
+            .flat_map(|t| &t.partitions)
+            .any(|p| p.result.is_err());
         return if failed { Reply::Close } else { Reply::Nothing };
     }
     if acks == 1 {
         return super::reply(&answer, &response(&outcomes));
     }
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    if outcomes.iter().all(|topic| topic.partitions.iter().all(is_settled)) {
+    if outcomes
+        .iter()
+        .all(|topic| topic.partitions.iter().all(is_settled))
+    {
         return super::reply(&answer, &response(&outcomes));
     }
     Reply::Later(Box::pin(async move {
@@ -107,7 +121,10 @@ fn refuse_all(request: &ProduceRequest<'_>, code: ErrorCode) -> Vec<TopicOutcome
         topic
             .partition_data
             .iter()
-            .map(|p| PartitionOutcome { index: p.index, result: Err(Refused::new(code)) })
+            .map(|p| PartitionOutcome {
+                index: p.index,
+                result: Err(Refused::new(code)),
+            })
             .collect()
     };
     request
@@ -139,12 +156,23 @@ async fn append_all(
         for data in &topic.partition_data {
             let result = match id {
                 Some(id) => {
-                    append_one(shared, version, frame, id, data.index, data.records.as_ref()).await
+                    append_one(
+                        shared,
+                        version,
+                        frame,
+                        id,
+                        data.index,
+                        data.records.as_ref(),
+                    )
+                    .await
                 }
                 None if by_id => Err(Refused::new(ErrorCode::UnknownTopicId)),
                 None => Err(Refused::new(ErrorCode::UnknownTopicOrPartition)),
             };
-            partitions.push(PartitionOutcome { index: data.index, result });
+            partitions.push(PartitionOutcome {
+                index: data.index,
+                result,
+            });
         }
         outcomes.push(TopicOutcome {
             name: topic.name.to_string(),
@@ -164,11 +192,13 @@ async fn append_one(
     records: Option<&Blob<'_>>,
 ) -> Result<Accepted, Refused> {
     let Some(partition) = shared.partitions.get(id, index) else {
-        return Err(Refused::new(if shared.image().partition(id, index).is_some() {
-            ErrorCode::NotLeaderOrFollower
-        } else {
-            ErrorCode::UnknownTopicOrPartition
-        }));
+        return Err(Refused::new(
+            if shared.image().partition(id, index).is_some() {
+                ErrorCode::NotLeaderOrFollower
+            } else {
+                ErrorCode::UnknownTopicOrPartition
+            },
+        ));
     };
     let batch = match records {
         Some(Blob::Borrowed(bytes)) if !bytes.is_empty() => frame.slice_ref(bytes),
@@ -202,7 +232,9 @@ async fn append_one(
     };
     match appended {
         Ok(appended) => {
-            shared.metrics.produced(batch_bytes, appended.end - appended.base_offset);
+            shared
+                .metrics
+                .produced(batch_bytes, appended.end - appended.base_offset);
             if appended.rolled {
                 shared.tiering.wake();
             }
@@ -245,7 +277,11 @@ fn refusal(partition: &Partition, failure: &ProduceFailure) -> Refused {
                     .record_errors()
                     .map(|record| (record.batch_index, Some(record.message.clone())))
                     .collect(),
-                log_start_offset: if shows_start { log_start_offset } else { Offset(-1) },
+                log_start_offset: if shows_start {
+                    log_start_offset
+                } else {
+                    Offset(-1)
+                },
             }
         }
         ProduceFailure::Append(error) => {
@@ -254,13 +290,19 @@ fn refusal(partition: &Partition, failure: &ProduceFailure) -> Refused {
                 AppendError::OutOfOrder { .. } => (ErrorCode::OutOfOrderSequenceNumber, true),
                 AppendError::InvalidProducerEpoch { .. } => (ErrorCode::InvalidProducerEpoch, true),
                 AppendError::InvalidTransactionState { .. } => (ErrorCode::InvalidTxnState, true),
-                AppendError::BatchLargerThanSegment { .. } => (ErrorCode::RecordListTooLarge, false),
+                AppendError::BatchLargerThanSegment { .. } => {
+                    (ErrorCode::RecordListTooLarge, false)
+                }
                 // Retriable: the same batch may succeed once the tier or retention has made room.
                 AppendError::NoSpace => (ErrorCode::KafkaStorageError, false),
                 _ => (ErrorCode::KafkaStorageError, false),
             };
             Refused {
-                log_start_offset: if shows_start { log_start_offset } else { Offset(-1) },
+                log_start_offset: if shows_start {
+                    log_start_offset
+                } else {
+                    Offset(-1)
+                },
                 ..Refused::with_message(code, error)
             }
         }
@@ -271,7 +313,9 @@ fn refusal(partition: &Partition, failure: &ProduceFailure) -> Refused {
 /// here, or the deadline has passed.
 async fn wait_for_all(mut outcomes: Vec<TopicOutcome>, deadline: Instant) -> Vec<TopicOutcome> {
     for outcome in outcomes.iter_mut().flat_map(|topic| &mut topic.partitions) {
-        let Ok(accepted) = &outcome.result else { continue };
+        let Ok(accepted) = &outcome.result else {
+            continue;
+        };
         if let Err(code) = wait_for(accepted, deadline).await {
             outcome.result = Err(Refused::new(code));
         }
@@ -294,7 +338,10 @@ async fn wait_for(accepted: &Accepted, deadline: Instant) -> Result<(), ErrorCod
         if partition.leading().is_none() {
             return Err(ErrorCode::NotLeaderOrFollower);
         }
-        if tokio::time::timeout_at(deadline, wake.notified()).await.is_err() {
+        if tokio::time::timeout_at(deadline, wake.notified())
+            .await
+            .is_err()
+        {
             return Err(ErrorCode::RequestTimedOut);
         }
     }
@@ -315,8 +362,10 @@ fn response(outcomes: &[TopicOutcome]) -> ProduceResponse<'_> {
 }
 
 fn partition_response(outcome: &PartitionOutcome) -> PartitionProduceResponse<'_> {
-    let base =
-        PartitionProduceResponse { index: outcome.index, ..PartitionProduceResponse::default() };
+    let base = PartitionProduceResponse {
+        index: outcome.index,
+        ..PartitionProduceResponse::default()
+    };
     match &outcome.result {
         Ok(accepted) => PartitionProduceResponse {
             base_offset: accepted.base_offset.0,

@@ -20,7 +20,10 @@ pub fn advance(
     if committed_isr_size < min_isr_effective {
         return current;
     }
-    durable_ends.into_iter().min().map_or(current, |least| least.max(current))
+    durable_ends
+        .into_iter()
+        .min()
+        .map_or(current, |least| least.max(current))
 }
 
 /// Those who wait until the high watermark passes an offset.
@@ -66,7 +69,12 @@ impl Waiters {
 
     /// Wakes all: leadership, log or configuration has changed.
     pub fn wake_all(&self) {
-        for waiter in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for waiter in self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
             if let Some(wake) = waiter.wake.upgrade() {
                 wake.notify_one();
             }

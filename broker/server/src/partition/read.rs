@@ -26,7 +26,10 @@ pub(crate) struct Data {
 }
 
 impl Data {
-    const NONE: Data = Data { chunks: Vec::new(), aborted: Vec::new() };
+    const NONE: Data = Data {
+        chunks: Vec::new(),
+        aborted: Vec::new(),
+    };
 }
 
 /// Why a read gave no data.
@@ -67,17 +70,29 @@ pub(crate) async fn local(
         Ok::<_, ReadError>((read, aborted))
     };
     match shared.environment.run(Work::PageCache, read).await {
-        Ok((read, aborted)) => {
-            Ok(Data {
-                chunks: if read.bytes.is_empty() { Vec::new() } else { vec![read.bytes] },
-                aborted: aborted.iter().map(|a| (a.producer_id.0, a.first_offset.0)).collect(),
-            })
-        }
+        Ok((read, aborted)) => Ok(Data {
+            chunks: if read.bytes.is_empty() {
+                Vec::new()
+            } else {
+                vec![read.bytes]
+            },
+            aborted: aborted
+                .iter()
+                .map(|a| (a.producer_id.0, a.first_offset.0))
+                .collect(),
+        }),
         // Local retention was faster than this read.
         Err(ReadError::BelowLocalStart { .. }) => {
             remote(shared, partition, offset, max_bytes, at_least_one).await
         }
         Err(ReadError::OutOfRange { .. }) => Err(ReadFailure::OutOfRange),
+        // What the tier has too is served from there; its copy was checked when it was committed.
+        Err(ReadError::Damaged(damage))
+            if partition.tier.end().is_some_and(|(end, _)| offset < end) =>
+        {
+            tracing::warn!(topic = %partition.topic, partition = partition.index, %offset, %damage, "a damaged local copy is read from the tier");
+            remote(shared, partition, offset, max_bytes, at_least_one).await
+        }
         Err(error) => Err(ReadFailure::Storage(error)),
     }
 }
@@ -111,20 +126,31 @@ async fn read_tier(
     max_bytes: usize,
     at_least_one: bool,
 ) -> Result<Data, ReadFailure> {
-    let Some(reader) = shared.tiering.reader() else { return Err(ReadFailure::OutOfRange) };
+    let Some(reader) = shared.tiering.reader() else {
+        return Err(ReadFailure::OutOfRange);
+    };
     let identity = shared.tiering.identity(partition);
     for attempt in 0..POINTER_READS_MAX {
         if attempt > 0 {
             // P7: below log start is out of range, anything else is tried again.
-            super::tiering::refresh(shared, partition).await.map_err(|_| ReadFailure::Later)?;
+            super::tiering::refresh(shared, partition)
+                .await
+                .map_err(|_| ReadFailure::Later)?;
         }
         if offset < partition.start_offset() {
             return Err(ReadFailure::OutOfRange);
         }
-        let Some(pointer) = partition.tier.pointer() else { continue };
-        match reader.read(&identity, &pointer, offset, max_bytes, at_least_one).await {
+        let Some(pointer) = partition.tier.pointer() else {
+            continue;
+        };
+        match reader
+            .read(&identity, &pointer, offset, max_bytes, at_least_one)
+            .await
+        {
             Ok(read) => {
-                shared.metrics.read_from_tier(read.bytes.iter().map(Bytes::len).sum());
+                shared
+                    .metrics
+                    .read_from_tier(read.bytes.iter().map(Bytes::len).sum());
                 return Ok(Data {
                     chunks: read.bytes,
                     aborted: read
@@ -183,32 +209,55 @@ pub(crate) async fn find_time(
     time: Timestamp,
     below: Offset,
 ) -> Result<Position, ErrorCode> {
-    let start = partition.start_offset();
-    if partition.log.local_start_offset() > start
-        && let Some(reader) = shared.tiering.reader()
-        && let Some(pointer) = partition.tier.pointer()
-    {
-        let identity = shared.tiering.identity(partition);
-        let found = reader
-            .offset_for_timestamp(&identity, &pointer, time)
+    for _ in 0..LOOKUPS_MAX {
+        // Everything below this offset has been looked at in the tier.
+        let mut searched = partition.start_offset();
+        if partition.log.local_start_offset() > searched
+            && let Some(reader) = shared.tiering.reader()
+            && let Some(pointer) = partition.tier.pointer()
+        {
+            let identity = shared.tiering.identity(partition);
+            match reader.offset_for_timestamp(&identity, &pointer, time).await {
+                Ok(Some(found)) => {
+                    return Ok(position(found));
+                }
+                Ok(None) => searched = searched.max(pointer.tier_end),
+                // P7: whoever meets a missing object reads the pointer again.
+                Err(TierReadError::Moved(_) | TierReadError::OutOfRange { .. }) => {
+                    super::tiering::refresh(shared, partition)
+                        .await
+                        .map_err(|_| ErrorCode::LeaderNotAvailable)?;
+                    continue;
+                }
+                Err(error) => return Err(unavailable(partition, &error)),
+            }
+        }
+        let log = Arc::clone(&partition.log);
+        let found = shared
+            .environment
+            .run(Work::Blocking, move || {
+                log.offset_for_timestamp(time, below)
+            })
             .await
-            .map_err(|error| unavailable(partition, &error))?;
-        if let Some(found) = found {
-            return Ok(position(found));
+            .map_err(|error| storage_failed(partition, &error))?;
+        // Segments that went to the tier meanwhile were looked at in neither place.
+        if partition.log.local_start_offset() <= searched {
+            return Ok(
+                found.map_or(Position::NONE, |(timestamp, offset, leader_epoch)| {
+                    Position {
+                        offset,
+                        timestamp,
+                        leader_epoch,
+                    }
+                }),
+            );
         }
     }
-    let log = Arc::clone(&partition.log);
-    let found = shared
-        .environment
-        .run(Work::Blocking, move || log.offset_for_timestamp(time, below))
-        .await
-        .map_err(|error| storage_failed(partition, &error))?;
-    Ok(found.map_or(Position::NONE, |(timestamp, offset, leader_epoch)| Position {
-        offset,
-        timestamp,
-        leader_epoch,
-    }))
+    Err(ErrorCode::LeaderNotAvailable)
 }
+
+/// Tries of a lookup while the seam moves.
+const LOOKUPS_MAX: usize = 8;
 
 /// Finds the first record that carries the largest timestamp below `below`, over both tiers.
 pub(crate) async fn find_max_timestamp(
@@ -223,7 +272,11 @@ pub(crate) async fn find_max_timestamp(
         .await
         .map_err(|error| storage_failed(partition, &error))?;
     let local = local
-        .map(|(timestamp, offset, leader_epoch)| Position { offset, timestamp, leader_epoch })
+        .map(|(timestamp, offset, leader_epoch)| Position {
+            offset,
+            timestamp,
+            leader_epoch,
+        })
         .filter(|found| found.offset < below);
     let mut remote = None;
     if partition.log.local_start_offset() > partition.start_offset()

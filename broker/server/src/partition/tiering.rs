@@ -14,7 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use esker_metadata::values::{PartitionValue, TierValue, Unknown, Value, ValueError};
 use esker_metadata::{Entry, Revision, StoreError, Transaction};
 use esker_protocol::{LeaderEpoch, Offset, Timestamp};
-use esker_storage::{ChangeError, ProducedRange, ProducerSnapshot, SegmentInfo, retention as local};
+use esker_storage::{
+    ChangeError, ProducedRange, ProducerSnapshot, SegmentInfo, retention as local,
+};
 use esker_tier::collect::{self, CollectError};
 use esker_tier::manifest::Head;
 use esker_tier::plan::{SealedSegment, plan_offload};
@@ -58,7 +60,10 @@ impl TierState {
 
     /// The sealed ones of these segments.
     fn sealed(&self, segments: &[SegmentInfo], now: Timestamp) -> Vec<SealedSegment> {
-        let mut sealed_at = self.sealed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sealed_at = self
+            .sealed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let tier_end = self.end().map_or(Offset::ZERO, |(end, _)| end);
         sealed_at.retain(|base, _| *base >= tier_end);
         segments
@@ -103,7 +108,9 @@ impl TierState {
     /// Tier end and the epoch of the last tiered batch.
     #[must_use]
     pub fn end(&self) -> Option<(Offset, LeaderEpoch)> {
-        self.lock().as_ref().map(|known| (known.pointer.tier_end, known.pointer.tier_end_epoch))
+        self.lock()
+            .as_ref()
+            .map(|known| (known.pointer.tier_end, known.pointer.tier_end_epoch))
     }
 }
 
@@ -195,9 +202,18 @@ pub async fn refresh(shared: &Shared, partition: &Partition) -> Result<(), TierE
     let key = key(shared, partition);
     let (entry, _) = shared.environment.metadata.get(&key).await?;
     let known = match entry {
-        Some(Entry { value, mod_revision, .. }) => {
+        Some(Entry {
+            value,
+            mod_revision,
+            ..
+        }) => {
             let (pointer, unknown) = from_value(TierValue::decode(&key, &value)?);
-            Some(Known { pointer, unknown, revision: mod_revision, head: None })
+            Some(Known {
+                pointer,
+                unknown,
+                revision: mod_revision,
+                head: None,
+            })
         }
         None => None,
     };
@@ -244,7 +260,8 @@ fn agreement(pointer: &Pointer, log: LocalFacts) -> Agreement {
     }
 }
 
-/// Checks a log against its tier before it is led, and starts it anew where P8 asks for it.
+/// Checks a log against its tier before it is led, and starts it anew where P8 asks for it. After an
+/// election without proof the tier is claimed first.
 ///
 /// # Errors
 /// The store or the objects cannot be read, or the store was rewound.
@@ -252,9 +269,18 @@ pub async fn prepare(
     shared: &Arc<Shared>,
     partition: &Arc<Partition>,
     epoch: LeaderEpoch,
+    claims_first: bool,
 ) -> Result<(), TierError> {
     refresh(shared, partition).await?;
-    let Some(pointer) = partition.tier.pointer() else { return Ok(()) };
+    let Some(pointer) = partition.tier.pointer() else {
+        return Ok(());
+    };
+    // Without proof the value at hand will not do: an older leader may still commit to it.
+    let pointer = if claims_first {
+        claim(shared, partition, epoch).await?.pointer
+    } else {
+        pointer
+    };
     let log = &partition.log;
     let facts = LocalFacts {
         start: log.local_start_offset(),
@@ -286,28 +312,54 @@ async fn restart(
         "the local log is shorter than the tier and starts anew"
     );
     if at > pointer.tier_end {
-        let known = partition.tier.known().filter(|known| known.pointer == *pointer);
+        let known = partition
+            .tier
+            .known()
+            .filter(|known| known.pointer == *pointer);
         let next = pointer::restart_at(pointer, at, epoch)?;
         let known = known.ok_or(TierError::Moved)?;
-        put(shared, partition, Some(&known), next, Fence::Partition(epoch)).await?;
+        put(
+            shared,
+            partition,
+            Some(&known),
+            next,
+            Fence::Partition(epoch),
+        )
+        .await?;
     }
     let (epochs, producers) = match shared.tiering.reader() {
         Some(reader) if pointer.manifest.is_some() => {
             let identity = shared.tiering.identity(partition);
             let state = reader.end_state(&identity, pointer).await?;
             // State that is not as of the restart is no state (P8).
-            let producers = if pointer.tier_end == at { state.producers } else { Vec::new() };
+            let producers = if pointer.tier_end == at {
+                state.producers
+            } else {
+                Vec::new()
+            };
             (state.epochs, producers)
         }
         _ => (Vec::new(), Vec::new()),
     };
     let log = Arc::clone(&partition.log);
-    let producers = ProducerSnapshot { entries: producers.iter().map(stored_producer).collect() };
+    let producers = ProducerSnapshot {
+        entries: producers.iter().map(stored_producer).collect(),
+    };
     let now = shared.environment.now();
-    let restarted = shared
-        .environment
-        .run(Work::Blocking, move || log.restart_at(at, epochs, &producers, now));
-    restarted.await?;
+    // P8: a log that is only shorter has nothing that the tier lacks; one that disagrees is kept aside.
+    let disagrees = log.written_end() >= at;
+    let restarted = shared.environment.run(Work::Blocking, move || {
+        if disagrees {
+            let aside = log.set_aside_and_restart_at(at, epochs, &producers, now)?;
+            warn!(path = %aside.display(), "the log that disagrees with the tier was put aside");
+            Ok(())
+        } else {
+            log.restart_at(at, epochs, &producers, now)
+        }
+    });
+    restarted
+        .await
+        .map_err(|error: ChangeError| TierError::from(error))?;
     partition.restart_at(at);
     Ok(())
 }
@@ -328,7 +380,11 @@ fn stored_producer(entry: &ProducerEntry) -> esker_storage::ProducerEntry {
             .then_some(entry.current_txn_first_offset),
         timestamp: entry.timestamp,
         // After a marker a producer has no batch: Kafka writes -1 then.
-        batches: if entry.last_sequence >= 0 { vec![last] } else { Vec::new() },
+        batches: if entry.last_sequence >= 0 {
+            vec![last]
+        } else {
+            Vec::new()
+        },
     }
 }
 
@@ -404,13 +460,18 @@ async fn put(
     match commit(shared.environment.metadata.as_ref(), transaction).await? {
         Commit::Done(revision) => {
             let head = known.and_then(|known| known.head.clone());
-            partition.tier.set(Some(Known { pointer: next, unknown, revision, head }));
+            partition.tier.set(Some(Known {
+                pointer: next,
+                unknown,
+                revision,
+                head,
+            }));
             Ok(())
         }
         Commit::Refused | Commit::Moved => {
-            refresh(shared, partition).await.map_err(|error| {
-                TierError::Undecided(Box::new(error))
-            })?;
+            refresh(shared, partition)
+                .await
+                .map_err(|error| TierError::Undecided(Box::new(error)))?;
             // After a lost answer the value that is there may be the one that was sent.
             if partition.tier.pointer().as_ref() == Some(&next) {
                 return Ok(());
@@ -427,7 +488,10 @@ async fn claim(
     epoch: LeaderEpoch,
 ) -> Result<Known, TierError> {
     let known = partition.tier.known();
-    if let Some(known) = known.as_ref().filter(|known| known.pointer.claimed_epoch == epoch) {
+    if let Some(known) = known
+        .as_ref()
+        .filter(|known| known.pointer.claimed_epoch == epoch)
+    {
         return Ok(known.clone());
     }
     let log = &partition.log;
@@ -435,13 +499,22 @@ async fn claim(
     let before = |offset: Offset| log.epoch_at(offset + -1).unwrap_or(LeaderEpoch::NONE);
     let facts = LogFacts {
         log_start: start,
-        log_start_batch: batch_base(partition, start)?
-            .map(|base| BatchBefore { base, epoch_before: before(base) }),
+        log_start_batch: batch_base(partition, start)?.map(|base| BatchBefore {
+            base,
+            epoch_before: before(base),
+        }),
         epoch_before: before(start),
     };
     let current = known.as_ref().map(|known| &known.pointer);
     let claimed = pointer::claim(current, &facts, epoch)?;
-    put(shared, partition, known.as_ref(), claimed, Fence::Partition(epoch)).await?;
+    put(
+        shared,
+        partition,
+        known.as_ref(),
+        claimed,
+        Fence::Partition(epoch),
+    )
+    .await?;
     partition.tier.known().ok_or(TierError::Moved)
 }
 
@@ -463,15 +536,22 @@ pub async fn offload(
     partition: &Arc<Partition>,
     near_reserve: bool,
 ) -> Result<bool, TierError> {
-    let Some(uploader) = shared.tiering.uploader() else { return Ok(false) };
-    let Some(epoch) = partition.leading() else { return Ok(false) };
+    let Some(uploader) = shared.tiering.uploader() else {
+        return Ok(false);
+    };
+    let Some(epoch) = partition.leading() else {
+        return Ok(false);
+    };
     if partition.config().remote_copy_disabled {
         return Ok(false);
     }
     let now = shared.environment.now();
     let segments = partition.tier.sealed(&partition.log.segments(), now);
     let committable = partition.last_stable_offset();
-    if segments.first().is_none_or(|segment| segment.end > committable) {
+    if segments
+        .first()
+        .is_none_or(|segment| segment.end > committable)
+    {
         return Ok(false);
     }
     let config = shared.tiering.offload_config();
@@ -480,7 +560,14 @@ pub async fn offload(
         Some(pointer) => pointer,
         None => claim(shared, partition, epoch).await?.pointer,
     };
-    let plan = plan_offload(&segments, &unclaimed, committable, config, now, near_reserve);
+    let plan = plan_offload(
+        &segments,
+        &unclaimed,
+        committable,
+        config,
+        now,
+        near_reserve,
+    );
     if plan.is_none() {
         return Ok(false);
     }
@@ -495,7 +582,10 @@ pub async fn offload(
     let sources = shared
         .environment
         .run(Work::Blocking, move || {
-            bases.iter().map(|base| source(&log, *base)).collect::<Result<Vec<_>, TierError>>()
+            bases
+                .iter()
+                .map(|base| source(&log, *base))
+                .collect::<Result<Vec<_>, TierError>>()
         })
         .await?;
     let identity = shared.tiering.identity(partition);
@@ -587,7 +677,12 @@ fn source(log: &esker_storage::Log, base: Offset) -> Result<SegmentSource, TierE
             })
             .collect(),
         epochs: export.epochs.clone(),
-        producer_snapshot: export.producers.entries.iter().map(tiered_producer).collect(),
+        producer_snapshot: export
+            .producers
+            .entries
+            .iter()
+            .map(tiered_producer)
+            .collect(),
         // No transaction can be open: none is served.
         open_transactions: Vec::new(),
     })
@@ -600,14 +695,21 @@ pub async fn apply_local_retention(
     partition: &Arc<Partition>,
     near_reserve: bool,
 ) {
-    let Some(pointer) = partition.tier.pointer() else { return };
+    let Some(pointer) = partition.tier.pointer() else {
+        return;
+    };
     let config = partition.config();
     let limits = limits(config.local_retention_ms, config.local_retention_bytes);
     let segments = partition.log.segments();
     let wanted = if near_reserve {
         Some(pointer.local_floor)
     } else {
-        local::local_start(&segments, limits, shared.environment.now(), pointer.local_floor)
+        local::local_start(
+            &segments,
+            limits,
+            shared.environment.now(),
+            pointer.local_floor,
+        )
     };
     // What the log start has passed is wanted by nobody, whatever local retention says.
     let passed = pointer.log_start.min(pointer.local_floor);
@@ -622,10 +724,14 @@ pub async fn apply_local_retention(
         return;
     }
     let log = Arc::clone(&partition.log);
-    let deleted = shared.environment.run(Work::Blocking, move || log.delete_local_below(floor));
+    let deleted = shared
+        .environment
+        .run(Work::Blocking, move || log.delete_local_below(floor));
     match deleted.await {
         Ok(segments) => {
-            shared.metrics.deleted_locally(segments.iter().map(|segment| segment.bytes).sum());
+            shared
+                .metrics
+                .deleted_locally(segments.iter().map(|segment| segment.bytes).sum());
         }
         Err(error) => {
             warn!(topic = %partition.topic, partition = partition.index, %error, "local copies stay");
@@ -646,16 +752,18 @@ async fn advance_log_start(
     shared: &Arc<Shared>,
     partition: &Arc<Partition>,
 ) -> Result<(), TierError> {
-    let Some(epoch) = partition.leading() else { return Ok(()) };
+    let Some(epoch) = partition.leading() else {
+        return Ok(());
+    };
     let image = shared.image();
-    let Some(topic) = image.topic(&partition.topic) else { return Ok(()) };
+    let Some(topic) = image.topic(&partition.topic) else {
+        return Ok(());
+    };
     if topic.value.topic_id != partition.topic_id {
         return Ok(());
     }
-    let config = crate::config::topic::TopicConfig::new(
-        &topic.value.configs,
-        &shared.config.properties,
-    );
+    let config =
+        crate::config::topic::TopicConfig::new(&topic.value.configs, &shared.config.properties);
     if config.retention_ms < 0 && config.retention_bytes < 0 {
         return Ok(());
     }
@@ -677,14 +785,29 @@ async fn advance_log_start(
     let known = claim(shared, partition, epoch).await?;
     let pointer = &known.pointer;
     let before = |offset: Offset| {
-        partition.log.epoch_at(offset + -1).unwrap_or(pointer.tier_end_epoch)
+        partition
+            .log
+            .epoch_at(offset + -1)
+            .unwrap_or(pointer.tier_end_epoch)
     };
-    let batch = batch_base(partition, start)?
-        .map(|base| BatchBefore { base, epoch_before: before(base) });
+    let batch = batch_base(partition, start)?.map(|base| BatchBefore {
+        base,
+        epoch_before: before(base),
+    });
     let next = pointer::advance_log_start(pointer, start, batch, before(start));
-    put(shared, partition, Some(&known), next, Fence::Topic(topic.revision)).await?;
+    put(
+        shared,
+        partition,
+        Some(&known),
+        next,
+        Fence::Topic(topic.revision),
+    )
+    .await?;
     let log = Arc::clone(&partition.log);
-    shared.environment.run(Work::Blocking, move || log.advance_start(start)).await?;
+    shared
+        .environment
+        .run(Work::Blocking, move || log.advance_start(start))
+        .await?;
     info!(topic = %partition.topic, partition = partition.index, log_start_offset = %start, "retention");
     Ok(())
 }

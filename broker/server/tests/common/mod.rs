@@ -7,17 +7,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_metadata::MemoryStore;
+use esker_protocol::Timestamp;
 use esker_protocol::api::ApiKey;
 use esker_protocol::frame;
-use esker_protocol::messages::create_topics_request::{
-    CreatableTopic, CreatableTopicConfig,
-};
+use esker_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use esker_protocol::messages::{
     CreateTopicsRequest, CreateTopicsResponse, ProduceRequest, ProduceResponse,
 };
 use esker_protocol::primitive::{Blob, Decode, Request};
 use esker_protocol::records::{BatchBuilder, BatchOptions};
-use esker_protocol::Timestamp;
 use esker_server::environment::real::{RuntimeSpawner, SystemClock, TcpNetwork};
 use esker_server::environment::{Environment, Randomness};
 use esker_server::{Broker, Config};
@@ -65,12 +63,19 @@ pub(crate) fn config(pairs: &[(&str, &str)]) -> Config {
         ("listeners", "PLAINTEXT://127.0.0.1:0"),
         ("log.dir.reserve.bytes", "0"),
     ];
-    let pairs = fixed.iter().chain(pairs).map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-    Config::from_properties(pairs).expect("the test's configuration is valid").0
+    let pairs = fixed
+        .iter()
+        .chain(pairs)
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    Config::from_properties(pairs)
+        .expect("the test's configuration is valid")
+        .0
 }
 
 pub(crate) async fn start(stores: &Stores, pairs: &[(&str, &str)]) -> Broker {
-    Broker::start(config(pairs), stores.environment()).await.expect("the broker starts")
+    Broker::start(config(pairs), stores.environment())
+        .await
+        .expect("the broker starts")
 }
 
 /// A connection that sends one request at a time.
@@ -81,8 +86,13 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) async fn connect(broker: &Broker) -> Wire {
-        let stream = TcpStream::connect(broker.kafka_address()).await.expect("connects");
-        Wire { stream, correlation_id: 0 }
+        let stream = TcpStream::connect(broker.kafka_address())
+            .await
+            .expect("connects");
+        Wire {
+            stream,
+            correlation_id: 0,
+        }
     }
 
     pub(crate) async fn send<T: Request>(&mut self, version: i16, request: &T) {
@@ -120,7 +130,11 @@ impl Wire {
             frame::decode_response(&frame, T::API_KEY, version).expect("a response header");
         assert_eq!(correlation_id, self.correlation_id);
         let response = T::Response::decode(&mut body, version).expect("a response body");
-        assert!(body.remaining().is_empty(), "{:?} version {version} has bytes left", T::API_KEY);
+        assert!(
+            body.remaining().is_empty(),
+            "{:?} version {version} has bytes left",
+            T::API_KEY
+        );
         check(response)
     }
 }
@@ -150,9 +164,16 @@ pub(crate) fn create_request<'a>(
 }
 
 pub(crate) async fn create(wire: &mut Wire, name: &str, partitions: i32, configs: &[(&str, &str)]) {
-    let request = create_request(name, partitions, configs);
+    // The tests' records are of long ago: retention must not take them.
+    let mut configs = configs.to_vec();
+    if configs.iter().all(|(name, _)| *name != "retention.ms") {
+        configs.push(("retention.ms", "-1"));
+    }
+    let request = create_request(name, partitions, &configs);
     let code = wire
-        .call(7, &request, |response: CreateTopicsResponse<'_>| response.topics[0].error_code)
+        .call(7, &request, |response: CreateTopicsResponse<'_>| {
+            response.topics[0].error_code
+        })
         .await;
     assert_eq!(code, 0);
 }
@@ -164,7 +185,9 @@ pub(crate) fn batch(values: &[&[u8]], timestamp: i64) -> Bytes {
 pub(crate) fn batch_with(options: BatchOptions, values: &[&[u8]], timestamp: i64) -> Bytes {
     let mut builder = BatchBuilder::new(options);
     for value in values {
-        builder.append(Timestamp(timestamp), Some(b"key"), Some(value), &[]).expect("fits");
+        builder
+            .append(Timestamp(timestamp), Some(b"key"), Some(value), &[])
+            .expect("fits");
     }
     builder.build().expect("can be built")
 }
@@ -187,17 +210,31 @@ pub(crate) fn produce_request(topic: &str, batch: Bytes, acks: i16) -> ProduceRe
 }
 
 /// Produces to partition 0; returns code, base offset and log start offset.
-pub(crate) async fn produce(wire: &mut Wire, topic: &str, batch: Bytes, acks: i16) -> (i16, i64, i64) {
+pub(crate) async fn produce(
+    wire: &mut Wire,
+    topic: &str,
+    batch: Bytes,
+    acks: i16,
+) -> (i16, i64, i64) {
     let request = produce_request(topic, batch, acks);
     wire.call(12, &request, |response: ProduceResponse<'_>| {
         let partition = &response.responses[0].partition_responses[0];
-        (partition.error_code, partition.base_offset, partition.log_start_offset)
+        (
+            partition.error_code,
+            partition.base_offset,
+            partition.log_start_offset,
+        )
     })
     .await
 }
 
 /// Fetches partition 0 from `offset` with version 12; returns code, high watermark, records.
-pub(crate) async fn fetch(wire: &mut Wire, topic: &str, offset: i64, max_bytes: i32) -> (i16, i64, Bytes) {
+pub(crate) async fn fetch(
+    wire: &mut Wire,
+    topic: &str,
+    offset: i64,
+    max_bytes: i32,
+) -> (i16, i64, Bytes) {
     use esker_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
     use esker_protocol::messages::{FetchRequest, FetchResponse};
     let request = FetchRequest {
@@ -219,14 +256,20 @@ pub(crate) async fn fetch(wire: &mut Wire, topic: &str, offset: i64, max_bytes: 
     };
     wire.call(12, &request, |response: FetchResponse<'_>| {
         let partition = &response.responses[0].partitions[0];
-        let records = partition.records.as_ref().map(Blob::to_bytes).unwrap_or_default();
+        let records = partition
+            .records
+            .as_ref()
+            .map(Blob::to_bytes)
+            .unwrap_or_default();
         (partition.error_code, partition.high_watermark, records)
     })
     .await
 }
 
 pub(crate) fn api_range(api: ApiKey) -> std::ops::RangeInclusive<i16> {
-    let served = esker_server::dispatch::SERVED.iter().find(|served| served.api == api);
+    let served = esker_server::dispatch::SERVED
+        .iter()
+        .find(|served| served.api == api);
     let served = served.expect("the API is served");
     served.min..=served.max
 }

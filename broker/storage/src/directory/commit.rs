@@ -6,18 +6,24 @@
 //! sync: every file and directory that changed, or the file system once
 //! publish the noted ends of logs that were not cut or started anew meanwhile
 //! ```
-//! Appends go on during all of it. A record lags one round, so what it says was synced before it was
+//! Appends go on during all of it. The file of records itself is synced once in
+//! [`RECORD_SYNC_ROUNDS_MAX`] busy rounds and in every idle one. A record lags one round, so what it says was synced before it was
 //! written; a directory that falls idle runs one more round, which records and syncs nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::shared::{IoFailure, Shared};
 use crate::config::CommitMode;
+use crate::disk::is_exhausted;
 use crate::error::DirectoryFailed;
 use crate::lock::lock;
 use crate::log::{Capture, Log};
+
+/// Busy rounds whose records one sync of `durable-ends.log` covers: what a crash makes recovery scan
+/// again is at most what so many rounds wrote.
+const RECORD_SYNC_ROUNDS_MAX: u32 = 16;
 
 /// What a round did.
 #[derive(Debug, Default)]
@@ -30,7 +36,8 @@ pub struct CommitRound {
     /// Whether the disk was too full to record what the previous round reached, and log starts that
     /// moved: a later round does.
     pub unrecorded: bool,
-    /// Logs that the round left out because the disk is full; a later round tries again.
+    /// Logs that the round left out because the disk is full, or for want of descriptors or memory;
+    /// a later round tries again.
     pub starved: Vec<Arc<Log>>,
 }
 
@@ -42,14 +49,17 @@ pub(super) fn round(shared: &Shared) -> Result<CommitRound, DirectoryFailed> {
     for log in taken.into_values() {
         match log.capture() {
             Ok(capture) => captures.push((log, capture)),
-            Err(IoFailure::NoSpace) => done.starved.push(log),
+            Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => done.starved.push(log),
             Err(IoFailure::Failed(failed)) => return Err(failed),
         }
     }
     let record = record_previous(shared)?;
-    sync(shared, &captures, record == Record::Appended)?;
-    for (log, capture) in captures {
-        if log.publish(&capture) {
+    let unnamed = sync(shared, &captures, record == Record::Appended)?;
+    for (index, (log, capture)) in captures.into_iter().enumerate() {
+        if unnamed.contains(&index) {
+            log.give_back(&capture);
+            done.starved.push(log);
+        } else if log.publish(&capture) {
             done.published.push(log);
         }
     }
@@ -83,7 +93,7 @@ fn record_previous(shared: &Shared) -> Result<Record, DirectoryFailed> {
     let appended = ends.append(shared, entries.clone());
     match shared.judge(appended) {
         Ok(()) => Ok(Record::Appended),
-        Err(IoFailure::NoSpace) => {
+        Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => {
             // An older record is weaker but true. The ends wait for a round that finds space.
             put_back(shared, entries);
             Ok(Record::Starved)
@@ -102,17 +112,18 @@ fn put_back(
     }
 }
 
+/// Syncs what was captured. Returns the captures whose directory could not be opened.
 fn sync(
     shared: &Shared,
     captures: &[(Arc<Log>, Capture)],
     recorded: bool,
-) -> Result<(), DirectoryFailed> {
+) -> Result<BTreeSet<usize>, DirectoryFailed> {
     let root = shared.names_unsynced.swap(false, Ordering::SeqCst);
     if captures.is_empty() && !recorded && !root {
-        return Ok(());
+        return Ok(BTreeSet::new());
     }
     let result = match shared.config.commit {
-        CommitMode::SyncFs => shared.file_system.sync(),
+        CommitMode::SyncFs => shared.file_system.sync().map(|()| BTreeSet::new()),
         CommitMode::FileByFile => sync_each(shared, captures, recorded, root),
     };
     result.map_err(|error| shared.fail(error))
@@ -123,21 +134,36 @@ fn sync_each(
     captures: &[(Arc<Log>, Capture)],
     recorded: bool,
     root: bool,
-) -> std::io::Result<()> {
+) -> std::io::Result<BTreeSet<usize>> {
+    let mut unnamed = BTreeSet::new();
+    // While data keeps coming, the record is synced once in so many rounds: it only says from where
+    // recovery must look, and an older one is weaker but true. An idle round always syncs it.
     if recorded {
-        let file = lock(&shared.ends).file();
-        file.sync_data()?;
+        let waited = shared
+            .rounds_since_record_sync
+            .fetch_add(1, Ordering::SeqCst)
+            + 1;
+        if captures.is_empty() || waited >= RECORD_SYNC_ROUNDS_MAX {
+            let file = lock(&shared.ends).file();
+            file.sync_data()?;
+            shared.rounds_since_record_sync.store(0, Ordering::SeqCst);
+        }
     }
-    for (log, capture) in captures {
+    for (index, (log, capture)) in captures.iter().enumerate() {
         for file in &capture.files {
             file.sync_data()?;
         }
         if capture.names {
-            shared.disk.sync_dir(log.path())?;
+            match shared.disk.sync_dir(log.path()) {
+                Err(error) if is_exhausted(&error) => {
+                    unnamed.insert(index);
+                }
+                other => other?,
+            }
         }
     }
     if root {
-        shared.disk.sync_dir(&shared.config.path)?;
+        shared.file_system.sync_names()?;
     }
-    Ok(())
+    Ok(unnamed)
 }

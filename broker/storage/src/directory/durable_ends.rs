@@ -42,6 +42,18 @@ pub(crate) struct Recorded {
     pub(crate) local_start: Offset,
 }
 
+impl Recorded {
+    /// What two records say together of a log that was not cut between them: all of it only rises.
+    pub(crate) fn and(self, other: Recorded) -> Recorded {
+        Recorded {
+            epoch: self.epoch.max(other.epoch),
+            end: self.end.max(other.end),
+            log_start: self.log_start.max(other.log_start),
+            local_start: self.local_start.max(other.local_start),
+        }
+    }
+}
+
 /// What a file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Content {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::durable_ends::{self, PartitionKey, Recorded};
 use super::shared::Shared;
-use crate::disk::{Disk, DiskFile, OpenMode, replace_file};
+use crate::disk::{Disk, DiskFile, replace_file};
 
 #[derive(Debug)]
 pub(crate) struct EndsFile {
@@ -30,8 +30,8 @@ impl EndsFile {
         } else {
             durable_ends::encode(&known)
         };
-        replace_file(disk, &path, &content)?;
-        let file = disk.open(&path, OpenMode::Write)?;
+        // The handle outlives the rename: nothing can fail once the name is the new file's.
+        let file = replace_file(disk, &path, &content)?;
         Ok(EndsFile {
             path,
             file,
@@ -87,7 +87,7 @@ impl EndsFile {
                 .any(|at| at.0 != 0)
         });
         *self = EndsFile::rewrite(shared.disk.as_ref(), self.path.clone(), known)?;
-        shared.disk.sync_dir(&shared.config.path)
+        shared.file_system.sync_names()
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use esker_protocol::{Offset, TopicId};
@@ -126,6 +126,7 @@ fn share(
         ends: Mutex::new(ends),
         unrecorded: Mutex::default(),
         names_unsynced: AtomicBool::new(false),
+        rounds_since_record_sync: AtomicU32::new(0),
         started_clean: clean_marker,
         clean_marker: Mutex::new(clean_marker),
         log_id_next: AtomicU64::new(0),

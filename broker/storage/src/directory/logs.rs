@@ -13,7 +13,7 @@ use super::format::RecordedEnd;
 use super::names::{
     self, DirectoryName, PARTITION_METADATA, decode_partition_metadata, parse_directory,
 };
-use super::{IoFailure, LogDirectory};
+use super::{IoFailure, LogDirectory, Shared};
 use crate::config::LogConfig;
 use crate::disk::{OpenMode, read_all};
 use crate::error::{DirectoryError, OpenLogError};
@@ -33,7 +33,7 @@ pub struct FoundPartition {
 }
 
 const DELETE: &str = "-delete";
-const STRAY: &str = "-stray";
+pub(crate) const STRAY: &str = "-stray";
 
 impl LogDirectory {
     /// The logs that are here; deleted and stray ones are not listed.
@@ -127,6 +127,11 @@ impl LogDirectory {
                     topic: name.topic.clone(),
                     partition: name.partition,
                 },
+                IoFailure::Exhausted(source) => OpenLogError::Exhausted {
+                    topic: name.topic.clone(),
+                    partition: name.partition,
+                    source,
+                },
                 IoFailure::Failed(failed) => OpenLogError::Failed(failed),
             })?;
         let key = (name.topic_id, name.partition);
@@ -149,18 +154,10 @@ impl LogDirectory {
                     return Ok(Some(found));
                 }
                 if self.holds_records(path)? {
-                    self.set_aside(name, path, STRAY)?;
+                    shared.set_aside(name, path, STRAY)?;
                 }
             }
-            shared.disk.create_dir_all(path)?;
-            let metadata = path.join(PARTITION_METADATA);
-            let file = shared.disk.open(&metadata, OpenMode::Replace)?;
-            file.write_all_at(
-                0,
-                names::encode_partition_metadata(name.topic_id).as_bytes(),
-            )?;
-            file.sync_data()?;
-            shared.names_unsynced.store(true, Ordering::SeqCst);
+            shared.make_log_directory(name, path)?;
             Ok(None)
         };
         match shared.judge(attempt()) {
@@ -188,38 +185,6 @@ impl LogDirectory {
             }
         }
         Ok(false)
-    }
-
-    /// Renames a log's directory away, durably. An older one of the same name goes.
-    fn set_aside(
-        &self,
-        name: &LogName,
-        path: &std::path::Path,
-        suffix: &str,
-    ) -> io::Result<PathBuf> {
-        let shared = &self.shared;
-        let aside = names::set_aside(&name.topic, name.partition, name.topic_id, suffix);
-        let mut target = shared.config.path.join(&aside);
-        if suffix == DELETE {
-            if shared.disk.exists(&target)? {
-                shared.disk.remove_dir_all(&target)?;
-            }
-        } else {
-            // A stray one is never removed: the next takes a name of its own.
-            let mut number = 0u8;
-            while shared.disk.exists(&target)? {
-                number = number.checked_add(1).ok_or(io::ErrorKind::AlreadyExists)?;
-                let mut id = name.topic_id;
-                if let Some(last) = id.0.last_mut() {
-                    *last = last.wrapping_add(number);
-                }
-                let aside = names::set_aside(&name.topic, name.partition, id, suffix);
-                target = shared.config.path.join(aside);
-            }
-        }
-        shared.disk.rename(path, &target)?;
-        shared.disk.sync_dir(&shared.config.path)?;
-        Ok(target)
     }
 
     /// Deletes a log: it is offline at once, and its directory is renamed away, durably. The bytes
@@ -273,7 +238,7 @@ impl LogDirectory {
             .config
             .path
             .join(names::partition(&name.topic, name.partition));
-        shared.settle(self.set_aside(name, &path, suffix))?;
+        shared.settle(shared.set_aside(name, &path, suffix))?;
         // A log of the same id that comes later begins anew (P6).
         let recorded = Recorded {
             epoch: LeaderEpoch::NONE,
@@ -283,7 +248,7 @@ impl LogDirectory {
         };
         match shared.record_now((name.topic_id, name.partition), recorded) {
             // The renamed directory says the same at the next start.
-            Ok(()) | Err(IoFailure::NoSpace) => Ok(()),
+            Ok(()) | Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => Ok(()),
             Err(IoFailure::Failed(failed)) => Err(failed.into()),
         }
     }
@@ -301,7 +266,7 @@ impl LogDirectory {
             }
         }
         if removed > 0 {
-            shared.settle(shared.disk.sync_dir(path))?;
+            shared.settle(shared.file_system.sync_names())?;
         }
         Ok(removed)
     }
@@ -311,5 +276,54 @@ impl LogDirectory {
     pub fn open_log_bytes(&self) -> BTreeMap<(TopicId, i32), u64> {
         let bytes = |log: Arc<Log>| ((log.topic_id(), log.partition()), log.local_bytes());
         self.shared.open_logs().into_iter().map(bytes).collect()
+    }
+}
+
+impl Shared {
+    /// Makes the directory of a log. Its name waits for a sync.
+    pub(crate) fn make_log_directory(
+        &self,
+        name: &LogName,
+        path: &std::path::Path,
+    ) -> io::Result<()> {
+        self.disk.create_dir_all(path)?;
+        let metadata = path.join(PARTITION_METADATA);
+        let file = self.disk.open(&metadata, OpenMode::Replace)?;
+        let text = names::encode_partition_metadata(name.topic_id);
+        file.write_all_at(0, text.as_bytes())?;
+        file.sync_data()?;
+        self.names_unsynced.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Renames a log's directory away, durably. An older one of the same name goes.
+    pub(crate) fn set_aside(
+        &self,
+        name: &LogName,
+        path: &std::path::Path,
+        suffix: &str,
+    ) -> io::Result<PathBuf> {
+        let aside = names::set_aside(&name.topic, name.partition, name.topic_id, suffix);
+        let mut target = self.config.path.join(&aside);
+        if suffix == DELETE {
+            if self.disk.exists(&target)? {
+                self.disk.remove_dir_all(&target)?;
+            }
+        } else {
+            // A stray one is never removed: the next takes a name of its own.
+            let mut number = 0u8;
+            while self.disk.exists(&target)? {
+                number = number.checked_add(1).ok_or(io::ErrorKind::AlreadyExists)?;
+                let mut id = name.topic_id;
+                if let Some(last) = id.0.last_mut() {
+                    *last = last.wrapping_add(number);
+                }
+                let aside = names::set_aside(&name.topic, name.partition, id, suffix);
+                target = self.config.path.join(aside);
+            }
+        }
+        self.disk.rename(path, &target)?;
+        self.file_system.sync_names()?;
+        Ok(target)
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use super::durable_ends::{PartitionKey, Recorded};
 use super::ends_file::EndsFile;
 use super::format::CLEAN_SHUTDOWN;
 use crate::config::DirectoryConfig;
-use crate::disk::{Disk, DiskFile, FileSystem};
+use crate::disk::{Disk, DiskFile, FileSystem, is_exhausted};
 use crate::error::{AppendError, ChangeError, DirectoryError, DirectoryFailed};
 use crate::files::Files;
 use crate::lock::lock;
@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) unrecorded: Mutex<BTreeMap<PartitionKey, Recorded>>,
     /// Whether names in the directory itself wait for a sync.
     pub(crate) names_unsynced: AtomicBool,
+    /// Rounds that appended to `durable-ends.log` since it was synced.
+    pub(crate) rounds_since_record_sync: AtomicU32,
     /// Whether the process before stopped cleanly, so that all that it wrote is on the disk.
     pub(crate) started_clean: bool,
     /// Whether the file of a clean stop is still there.
@@ -48,6 +50,8 @@ pub(crate) struct Shared {
 pub(crate) enum IoFailure {
     /// For want of space, and it can be tried again.
     NoSpace,
+    /// For want of descriptors or memory to open something, and it can be tried again.
+    Exhausted(io::Error),
     /// In a way that leaves what the disk holds in doubt.
     Failed(DirectoryFailed),
 }
@@ -56,6 +60,7 @@ impl From<IoFailure> for AppendError {
     fn from(failure: IoFailure) -> AppendError {
         match failure {
             IoFailure::NoSpace => AppendError::NoSpace,
+            IoFailure::Exhausted(error) => AppendError::Exhausted(Arc::new(error)),
             IoFailure::Failed(failed) => AppendError::Poisoned(failed.source),
         }
     }
@@ -65,6 +70,7 @@ impl From<IoFailure> for ChangeError {
     fn from(failure: IoFailure) -> ChangeError {
         match failure {
             IoFailure::NoSpace => ChangeError::NoSpace,
+            IoFailure::Exhausted(error) => ChangeError::Exhausted(Arc::new(error)),
             IoFailure::Failed(failed) => ChangeError::Failed(failed),
         }
     }
@@ -84,19 +90,23 @@ impl Shared {
         failed.clone()
     }
 
-    /// Fails the directory where even want of space cannot be waited out.
+    /// Fails the directory where even want of space or descriptors cannot be waited out.
     pub(crate) fn fail_with(&self, failure: IoFailure) -> DirectoryFailed {
         match failure {
             IoFailure::NoSpace => self.fail(io::ErrorKind::StorageFull.into()),
+            IoFailure::Exhausted(error) => self.fail(error),
             IoFailure::Failed(failed) => failed,
         }
     }
 
-    /// The verdict on a change: want of space is an answer, anything else fails the directory.
+    /// The verdict on a change: want of space, descriptors or memory is an answer, anything else fails
+    /// the directory.
     pub(crate) fn judge<T>(&self, result: io::Result<T>) -> Result<T, IoFailure> {
         result.map_err(|error| {
             if is_no_space(&error) {
                 IoFailure::NoSpace
+            } else if is_exhausted(&error) {
+                IoFailure::Exhausted(error)
             } else {
                 IoFailure::Failed(self.fail(error))
             }
@@ -107,6 +117,10 @@ impl Shared {
     pub(crate) fn settle<T>(&self, result: io::Result<T>) -> Result<T, DirectoryError> {
         self.judge(result).map_err(|failure| match failure {
             IoFailure::NoSpace => DirectoryError::NoSpace(self.config.path.clone()),
+            IoFailure::Exhausted(source) => DirectoryError::Exhausted {
+                path: self.config.path.clone(),
+                source,
+            },
             IoFailure::Failed(failed) => DirectoryError::Failed(failed),
         })
     }
@@ -140,9 +154,8 @@ impl Shared {
         let mut present = lock(&self.clean_marker);
         if *present {
             let removed = self
-                .disk
-                .remove_file(&self.config.path.join(CLEAN_SHUTDOWN))
-                .and_then(|()| self.disk.sync_dir(&self.config.path));
+                .remove_if_there(&self.config.path.join(CLEAN_SHUTDOWN))
+                .and_then(|()| self.file_system.sync_names());
             self.judge(removed)?;
             *present = false;
         }
@@ -200,6 +213,29 @@ impl Shared {
         self.judge(result)
     }
 
+    /// Records durably where a log begins from now on, and takes nothing back of what a round has
+    /// published since `recorded` was read.
+    pub(crate) fn record_front(
+        &self,
+        key: PartitionKey,
+        recorded: Recorded,
+    ) -> Result<(), IoFailure> {
+        let mut ends = lock(&self.ends);
+        // It says the old start, and must not follow.
+        let published = lock(&self.unrecorded).remove(&key);
+        let recorded = [ends.get(key), published]
+            .into_iter()
+            .flatten()
+            .fold(recorded, Recorded::and);
+        let result = ends
+            .append(self, BTreeMap::from([(key, recorded)]))
+            .and_then(|()| ends.sync());
+        if let (Err(_), Some(published)) = (&result, published) {
+            lock(&self.unrecorded).entry(key).or_insert(published);
+        }
+        self.judge(result)
+    }
+
     /// Removes the files of a path that may be absent.
     pub(crate) fn remove_if_there(&self, path: &Path) -> io::Result<()> {
         match self.disk.remove_file(path) {
@@ -209,8 +245,13 @@ impl Shared {
     }
 }
 
+/// Whether an operation was refused in a way that can be tried again.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    is_no_space(error) || is_exhausted(error)
+}
+
 /// Whether the disk or a quota is full.
-pub(crate) fn is_no_space(error: &io::Error) -> bool {
+fn is_no_space(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

@@ -57,7 +57,10 @@ struct MemoryFile {
 }
 
 #[derive(Debug)]
-struct MemoryFileSystem(MemoryDisk);
+struct MemoryFileSystem {
+    disk: MemoryDisk,
+    directory: PathBuf,
+}
 
 #[derive(Debug)]
 struct MemoryLock {
@@ -85,8 +88,9 @@ impl Disk for MemoryDisk {
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        let tree = self.tree();
+        let mut tree = self.tree();
         tree.faults.alive()?;
+        tree.faults.count_open()?;
         tree.list(path)
     }
 
@@ -103,6 +107,7 @@ impl Disk for MemoryDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.tree().faults.count_open()?;
         self.change(|tree| tree.sync_dir(path))
     }
 
@@ -113,6 +118,7 @@ impl Disk for MemoryDisk {
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        self.tree().faults.count_open()?;
         let open = |tree: &mut Tree| tree.open(path, mode);
         let inode = if matches!(mode, OpenMode::Create | OpenMode::Replace) {
             self.change(open)?
@@ -129,10 +135,14 @@ impl Disk for MemoryDisk {
     }
 
     fn open_file_system(&self, directory: &Path) -> io::Result<Arc<dyn FileSystem>> {
-        let tree = self.tree();
+        let mut tree = self.tree();
         tree.faults.alive()?;
+        tree.faults.count_open()?;
         tree.find(directory).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(MemoryFileSystem(self.clone())))
+        Ok(Arc::new(MemoryFileSystem {
+            disk: self.clone(),
+            directory: directory.to_owned(),
+        }))
     }
 
     fn available_bytes(&self, _path: &Path) -> io::Result<u64> {
@@ -218,6 +228,10 @@ impl DiskFile for MemoryFile {
 
 impl FileSystem for MemoryFileSystem {
     fn sync(&self) -> io::Result<()> {
-        self.0.change(Tree::sync_all)
+        self.disk.change(Tree::sync_all)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.disk.change(|tree| tree.sync_dir(&self.directory))
     }
 }

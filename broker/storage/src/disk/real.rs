@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::{DirEntry, Disk, DiskFile, DiskLock, FileSystem, OpenMode};
+use super::{DirEntry, Disk, DiskFile, DiskLock, FileSystem, OpenMode, of_open};
 
 /// The disk of the machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,7 +37,7 @@ impl Disk for RealDisk {
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let mut entries = Vec::new();
-        for entry in fs::read_dir(path)? {
+        for entry in fs::read_dir(path).map_err(of_open)? {
             let entry = entry?;
             let kind = entry.file_type()?;
             if kind.is_socket() || kind.is_fifo() {
@@ -67,7 +67,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let directory = File::open(path)?;
+        let directory = File::open(path).map_err(of_open)?;
         Ok(retry_on_intr(|| rustix::fs::fsync(&directory))?)
     }
 
@@ -75,7 +75,7 @@ impl Disk for RealDisk {
         match fs::metadata(path) {
             Ok(metadata) => Ok(Some(metadata.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => Err(of_open(error)),
         }
     }
 
@@ -87,12 +87,14 @@ impl Disk for RealDisk {
             .write(writes)
             .create(creates)
             .truncate(mode == OpenMode::Replace)
-            .open(path)?;
+            .open(path)
+            .map_err(of_open)?;
         Ok(Arc::new(RealFile(file)))
     }
 
     fn open_file_system(&self, directory: &Path) -> io::Result<Arc<dyn FileSystem>> {
-        Ok(Arc::new(RealFileSystem(File::open(directory)?)))
+        let directory = File::open(directory).map_err(of_open)?;
+        Ok(Arc::new(RealFileSystem(directory)))
     }
 
     fn available_bytes(&self, path: &Path) -> io::Result<u64> {
@@ -177,5 +179,9 @@ impl DiskFile for RealFile {
 impl FileSystem for RealFileSystem {
     fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::syncfs(&self.0)?)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Ok(retry_on_intr(|| rustix::fs::fsync(&self.0))?)
     }
 }

@@ -1,6 +1,7 @@
 //! Appending, as leader and as follower.
 
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 
 use esker_protocol::records::{Batch, BatchHeader, EndTransactionMarker, ProducedBatch, stamp};
 use esker_protocol::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
@@ -9,6 +10,7 @@ use super::Log;
 use super::state::State;
 use crate::config::LogConfig;
 use crate::directory::names::FileKind;
+use crate::disk::DiskFile;
 use crate::error::AppendError;
 use crate::index::AbortedTransaction;
 use crate::producers::{Verdict, marker_of};
@@ -92,9 +94,10 @@ impl Log {
         let bytes = marker.to_batch(producer_id, producer_epoch, now, base_offset, epoch);
         let header = BatchHeader::parse(&bytes)?;
         let rolled = self.make_room(&mut state, &header, now)?;
+        let index = self.index_of_aborted(&mut state, producer_id, &marker)?;
         self.write(&mut state, &header, &mut [IoSlice::new(&bytes)])?;
         if let Some(aborted) = state.producers.apply_marker(&header, &marker) {
-            self.note_aborted(&mut state, &aborted)?;
+            self.note_aborted(&mut state, index, &aborted)?;
         }
         let log_start_offset = state.log_start;
         Ok(Appended {
@@ -158,17 +161,18 @@ impl Log {
             return Err(AppendError::EpochWentBack { given, latest });
         }
         let rolled = self.make_room(state, header, now)?;
+        let is_control = header.attributes.is_control();
+        let marker = is_control.then(|| marker_of(batch)).flatten();
+        let index = match &marker {
+            Some(marker) => self.index_of_aborted(state, header.producer_id, marker)?,
+            None => None,
+        };
         self.write(state, header, &mut [IoSlice::new(batch.bytes())])?;
-        match header
-            .attributes
-            .is_control()
-            .then(|| marker_of(batch))
-            .flatten()
-        {
+        match marker {
             None => state.producers.apply(header),
             Some(marker) => {
                 if let Some(aborted) = state.producers.apply_marker(header, &marker) {
-                    self.note_aborted(state, &aborted)?;
+                    self.note_aborted(state, index, &aborted)?;
                 }
             }
         }
@@ -294,13 +298,29 @@ impl Log {
         }
     }
 
+    /// The transaction index that a marker will need, opened before the marker is written: the want
+    /// of a descriptor is then a clean refusal.
+    fn index_of_aborted(
+        &self,
+        state: &mut State,
+        producer_id: ProducerId,
+        marker: &EndTransactionMarker,
+    ) -> Result<Option<Arc<dyn DiskFile>>, AppendError> {
+        if marker.commit || !state.producers.has_open_transaction(producer_id) {
+            return Ok(None);
+        }
+        let base = state.active.base;
+        let file = self.index_file(state, base, FileKind::TransactionIndex);
+        Ok(Some(self.directory.judge(file)?))
+    }
+
     fn note_aborted(
         &self,
         state: &mut State,
+        index: Option<Arc<dyn DiskFile>>,
         aborted: &AbortedTransaction,
     ) -> Result<(), AppendError> {
-        let base = state.active.base;
-        let noted = self.append_aborted(state, base, aborted);
+        let noted = self.append_aborted(state, index, aborted);
         // The marker is in the log: an index that lacks it would show aborted records.
         noted.map_err(|error| AppendError::Poisoned(self.poison(state, error)))
     }

@@ -47,7 +47,7 @@ impl Log {
         }
         match self.checkpoint(&mut state) {
             // Neither is needed to recover: the scan is longer without.
-            Err(error) if crate::directory::is_no_space(&error) => {}
+            Err(error) if crate::directory::is_refusal(&error) => {}
             other => self.directory.judge(other)?,
         }
         // Only now: what the checkpoint wrote belongs to this round.
@@ -102,7 +102,7 @@ impl Log {
         let written = replace_file(self.directory.disk.as_ref(), &path, text.as_bytes());
         let mut state = self.state();
         match written {
-            Ok(()) => {
+            Ok(_) => {
                 self.names_changed(&mut state);
                 Ok(())
             }
@@ -114,6 +114,13 @@ impl Log {
                 self.directory.judge(Err(error))
             }
         }
+    }
+
+    /// Takes back a capture whose names could not be synced; a later round tries again. Its files
+    /// have been synced.
+    pub(crate) fn give_back(&self, capture: &Capture) {
+        let mut state = self.state();
+        state.names_unsynced |= capture.names;
     }
 
     /// Takes over what a sync covered, unless the log was cut or closed meanwhile. Whether the

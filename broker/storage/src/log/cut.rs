@@ -5,7 +5,8 @@
 //! refused meanwhile.
 
 use std::io;
-use std::sync::MutexGuard;
+use std::path::PathBuf;
+use std::sync::{Arc, MutexGuard};
 
 use esker_protocol::{LeaderEpoch, Offset, Timestamp};
 
@@ -13,13 +14,22 @@ use super::Log;
 use super::plan::{Plan, Source};
 use super::recovery::{PlanError, RecoveryReport};
 use super::state::{SegmentInfo, State};
+use crate::directory::STRAY;
 use crate::directory::durable_ends::Recorded;
 use crate::directory::names::FileKind;
+use crate::disk::FileSystem;
 use crate::error::{ChangeError, ReadError};
 use crate::leader_epochs::LeaderEpochs;
 use crate::lock::lock;
 use crate::producers::{ProducerSnapshot, Producers};
 use crate::segment::Active;
+
+/// What becomes of the segments when a log begins anew.
+#[derive(Debug, Clone, Copy)]
+enum Old {
+    Goes,
+    SetAside,
+}
 
 impl Log {
     /// Cuts the log at `end`, or at the border of the batch that holds it. Returns the end now.
@@ -83,6 +93,7 @@ impl Log {
             PlanError::Io(error) => ReadError::from(error),
         })?;
         let end = plan.end;
+        let names = self.directory.judge(self.open_names())?;
         let recorded = {
             let state = self.state();
             Recorded {
@@ -104,12 +115,18 @@ impl Log {
             carried
         };
         carried.map_err(|error| self.directory.fail(error))?;
-        self.sync_cut()?;
+        self.sync_cut(names.as_ref())?;
         Ok(end)
     }
 
+    /// Opens what syncs the names in the log's directory: before a cut, when the want of a descriptor
+    /// can still be answered.
+    pub(super) fn open_names(&self) -> io::Result<Arc<dyn FileSystem>> {
+        self.directory.disk.open_file_system(&self.path)
+    }
+
     /// Syncs a cut: epochs, files, names.
-    pub(super) fn sync_cut(&self) -> Result<(), ChangeError> {
+    pub(super) fn sync_cut(&self, names: &dyn FileSystem) -> Result<(), ChangeError> {
         if self.state().epochs_unsaved {
             self.save_epochs_locked()
                 .map_err(|failure| self.directory.fail_with(failure))?;
@@ -123,13 +140,14 @@ impl Log {
         let synced = files
             .iter()
             .try_for_each(|file| file.sync_data())
-            .and_then(|()| self.directory.disk.sync_dir(&self.path));
+            .and_then(|()| names.sync_names());
         synced.map_err(|error| self.directory.fail(error))?;
         Ok(())
     }
 
-    /// Drops everything and begins anew at `start`, with the given lineage and producers (P8). The
-    /// log start stays if it is below: what lies between is in the tier.
+    /// Drops everything and begins anew at `start`, with the given lineage and producers (P8): for a
+    /// log that is shorter than the tier. The log start stays if it is below: what lies between is in
+    /// the tier.
     pub fn restart_at(
         &self,
         start: Offset,
@@ -137,6 +155,31 @@ impl Log {
         producers: &ProducerSnapshot,
         now: Timestamp,
     ) -> Result<(), ChangeError> {
+        self.start_over(start, epochs, producers, now, Old::Goes)?;
+        Ok(())
+    }
+
+    /// The same for a log that disagrees with the tier: nothing of it is lost, but its directory is
+    /// renamed away as a stray one, and a new one takes its place (P8). Returns where the old one is.
+    pub fn set_aside_and_restart_at(
+        &self,
+        start: Offset,
+        epochs: Vec<(LeaderEpoch, Offset)>,
+        producers: &ProducerSnapshot,
+        now: Timestamp,
+    ) -> Result<PathBuf, ChangeError> {
+        let aside = self.start_over(start, epochs, producers, now, Old::SetAside)?;
+        Ok(aside.unwrap_or_else(|| self.path.clone()))
+    }
+
+    fn start_over(
+        &self,
+        start: Offset,
+        epochs: Vec<(LeaderEpoch, Offset)>,
+        producers: &ProducerSnapshot,
+        now: Timestamp,
+        old: Old,
+    ) -> Result<Option<PathBuf>, ChangeError> {
         self.directory.remove_clean_marker()?;
         let _one_at_a_time = lock(&self.maintenance);
         let mut epochs = LeaderEpochs::new(epochs);
@@ -157,7 +200,7 @@ impl Log {
                 local_start: start,
             }
         };
-        let restarted = self.restart(recorded, epochs, producers, now);
+        let restarted = self.restart(recorded, epochs, producers, now, old);
         self.end_cut(restarted)
     }
 
@@ -167,9 +210,24 @@ impl Log {
         epochs: LeaderEpochs,
         producers: &ProducerSnapshot,
         now: Timestamp,
-    ) -> Result<(), ChangeError> {
+        old: Old,
+    ) -> Result<Option<PathBuf>, ChangeError> {
         let start = recorded.end;
-        self.directory.record_now(self.key(), recorded)?;
+        let mut names = self.directory.judge(self.open_names())?;
+        let first = match old {
+            Old::Goes => recorded,
+            // Until another directory is there, nothing is known of the log: whatever a crash leaves,
+            // the old one whole or none, is begun anew once more.
+            Old::SetAside => {
+                let local_start = self.state().local_start;
+                Recorded {
+                    end: local_start,
+                    local_start,
+                    ..recorded
+                }
+            }
+        };
+        self.directory.record_now(self.key(), first)?;
         let begun = {
             let mut state = self.state();
             state.seen_epoch = recorded.epoch;
@@ -189,18 +247,43 @@ impl Log {
             state.local_start = start;
             state.synced_end = start;
             state.end = start;
-            let removed = bases
-                .into_iter()
-                .try_for_each(|base| self.remove_segment(base))
-                .and_then(|()| {
-                    snapshots
-                        .into_iter()
-                        .try_for_each(|at| self.remove_segment_file(at, FileKind::Snapshot))
-                });
-            removed.and_then(|()| self.begin_anew(&mut state, start))
+            let cleared = match old {
+                Old::Goes => bases
+                    .into_iter()
+                    .try_for_each(|base| self.remove_segment(base))
+                    .and_then(|()| {
+                        snapshots
+                            .into_iter()
+                            .try_for_each(|at| self.remove_segment_file(at, FileKind::Snapshot))
+                    })
+                    .map(|()| None),
+                Old::SetAside => self.replace_directory().map(|(aside, of_new)| {
+                    names = of_new;
+                    Some(aside)
+                }),
+            };
+            cleared.and_then(|aside| {
+                self.begin_anew(&mut state, start)?;
+                Ok(aside)
+            })
         };
-        begun.map_err(|error| self.directory.fail(error))?;
-        self.sync_cut()
+        let aside = begun.map_err(|error| self.directory.fail(error))?;
+        self.sync_cut(names.as_ref())?;
+        if aside.is_some() {
+            let synced = self.directory.file_system.sync_names();
+            synced.map_err(|error| self.directory.fail(error))?;
+            let kept = self.directory.record_now(self.key(), recorded);
+            kept.map_err(|failure| self.directory.fail_with(failure))?;
+        }
+        Ok(aside)
+    }
+
+    /// Renames the directory away, durably, and makes another of its name.
+    fn replace_directory(&self) -> io::Result<(PathBuf, Arc<dyn FileSystem>)> {
+        self.directory.files.forget_log(self.id);
+        let aside = self.directory.set_aside(&self.name, &self.path, STRAY)?;
+        self.directory.make_log_directory(&self.name, &self.path)?;
+        Ok((aside, self.open_names()?))
     }
 
     fn begin_anew(&self, state: &mut State, start: Offset) -> io::Result<()> {
@@ -237,7 +320,7 @@ impl Log {
     /// local start is recorded before they go.
     pub fn delete_local_below(&self, floor: Offset) -> Result<Vec<SegmentInfo>, ChangeError> {
         let _one_at_a_time = lock(&self.maintenance);
-        let (going, recorded) = {
+        let (going, local_start) = {
             let state = self.state();
             if self.refuses(&state) {
                 return Err(ChangeError::Offline);
@@ -249,19 +332,21 @@ impl Log {
             let Some(last) = going.last() else {
                 return Ok(Vec::new());
             };
-            (
-                going.clone(),
-                Recorded {
-                    local_start: last.end,
-                    ..Log::recorded(&state)
-                },
-            )
+            let local_start = last.end;
+            (going, local_start)
         };
         self.save_epochs_now()?;
-        self.directory.record_now(self.key(), recorded)?;
+        let recorded = {
+            let mut state = self.state();
+            // A round that publishes from here on says the new start too: the last record counts.
+            state.releasing = Some(local_start);
+            Log::recorded(&state)
+        };
+        let kept = self.directory.record_front(self.key(), recorded);
         let removed = {
             let mut state = self.state();
-            let local_start = recorded.local_start;
+            state.releasing = None;
+            kept?;
             state.sealed.retain(|segment| segment.base >= local_start);
             state.local_start = local_start;
             if state

@@ -92,17 +92,8 @@ impl Log {
             else {
                 return Ok(None);
             };
-            let later = state
-                .segments()
-                .into_iter()
-                .map(|one| one.base)
-                .filter(|one| *one >= base);
-            let bases: Vec<Offset> = later.collect();
-            (
-                segment.clone(),
-                state.epochs.range(segment.base, segment.end),
-                bases,
-            )
+            let epochs = state.epochs.range(segment.base, segment.end);
+            (segment, epochs, state.with_aborted(base))
         };
         let file = self
             .directory
@@ -149,14 +140,7 @@ impl Log {
         start: Offset,
         end: Offset,
     ) -> Result<Vec<AbortedTransaction>, ReadError> {
-        let bases: Vec<Offset> = {
-            let segments = self.segments();
-            segments
-                .iter()
-                .filter(|one| one.end > start)
-                .map(|one| one.base)
-                .collect()
-        };
+        let bases = self.state().with_aborted(start);
         Ok(self.aborted_in(&bases, start, end)?)
     }
 

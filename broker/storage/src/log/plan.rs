@@ -159,7 +159,14 @@ impl Surroundings<'_> {
             created: self.now,
             offset_entries,
             time_entries,
+            has_aborted: self.has_aborted(base)?,
         })
+    }
+
+    fn has_aborted(&self, base: Offset) -> io::Result<bool> {
+        let name = segment_file(base, FileKind::TransactionIndex);
+        let bytes = self.disk.len(&self.path.join(name))?;
+        Ok(bytes.is_some_and(|bytes| bytes > 0))
     }
 
     fn aborted_below(&self, base: Offset, offset: Offset) -> io::Result<u64> {
@@ -414,20 +421,23 @@ impl Plan {
         self.end = scanned.end;
         self.damage = scanned.damage;
         self.bytes_since_checkpoint += scanned.bytes;
+        let aborted_kept = if base < origin {
+            around.aborted_below(base, origin)?
+        } else {
+            0
+        };
+        let has_aborted = aborted_kept > 0 || !scanned.aborted.is_empty();
         self.scanned.push(PlannedSegment {
             base,
             bytes: scanned.active.bytes,
             scanned_bytes: scanned.bytes,
             rewrite_from: scanned.rewrite_from,
-            aborted_kept: if base < origin {
-                around.aborted_below(base, origin)?
-            } else {
-                0
-            },
+            aborted_kept,
             aborted: scanned.aborted,
             indexes: None,
         });
         self.active = scanned.active;
+        self.active.has_aborted = has_aborted;
         Ok(())
     }
 

@@ -115,6 +115,11 @@ impl Log {
             }
             PlanError::Io(error) => match self.directory.judge::<()>(Err(error)) {
                 Err(IoFailure::Failed(failed)) => OpenLogError::Failed(failed),
+                Err(IoFailure::Exhausted(source)) => OpenLogError::Exhausted {
+                    topic,
+                    partition,
+                    source,
+                },
                 _ => OpenLogError::NoSpace { topic, partition },
             },
         }
@@ -142,6 +147,7 @@ impl Log {
         // The start of a tiered log may lie below what is here.
         let tiered =
             matches!(recorded, RecordedEnd::Known(known) if known.log_start < plan.local_start);
+        let names = self.open_names()?;
         self.carry_out(plan, &mut state, &mut report)?;
         state.log_start = if tiered { source.log_start } else { log_start };
         // A batch may straddle the log start, and its epoch is asked for by its base.
@@ -165,7 +171,7 @@ impl Log {
         if report.truncated_bytes > 0 || report.removed_segments > 0 {
             // Before the next append: or another crash brings back what was cut off, behind what
             // was written in its place.
-            self.sync_cut()
+            self.sync_cut(names.as_ref())
                 .map_err(|error| PlanError::Io(io::Error::other(error)))?;
         }
         Ok(report)

@@ -1,6 +1,7 @@
 //! Sealing a segment and beginning the next; snapshots of the producers.
 
 use std::io;
+use std::sync::Arc;
 
 use esker_protocol::{Offset, Timestamp};
 
@@ -8,6 +9,7 @@ use super::Log;
 use super::state::State;
 use crate::directory::IoFailure;
 use crate::directory::names::FileKind;
+use crate::disk::DiskFile;
 use crate::entry_file::Entry as _;
 use crate::index::AbortedTransaction;
 use crate::segment::Active;
@@ -65,7 +67,7 @@ impl Log {
         state: &mut State,
         base: Offset,
         kind: FileKind,
-    ) -> io::Result<std::sync::Arc<dyn crate::disk::DiskFile>> {
+    ) -> io::Result<Arc<dyn DiskFile>> {
         let file = self
             .directory
             .files
@@ -96,17 +98,23 @@ impl Log {
         Ok(())
     }
 
-    /// Appends to the transaction index of a segment.
+    /// Appends to the transaction index of the active segment.
     pub(super) fn append_aborted(
         &self,
         state: &mut State,
-        base: Offset,
+        index: Option<Arc<dyn DiskFile>>,
         aborted: &AbortedTransaction,
     ) -> io::Result<()> {
-        let file = self.index_file(state, base, FileKind::TransactionIndex)?;
+        let base = state.active.base;
+        let file = match index {
+            Some(file) => file,
+            None => self.index_file(state, base, FileKind::TransactionIndex)?,
+        };
         let mut bytes = Vec::with_capacity(AbortedTransaction::BYTES);
         aborted.put(&mut bytes);
-        file.write_all_at(file.len()?, &bytes)
+        file.write_all_at(file.len()?, &bytes)?;
+        state.active.has_aborted = true;
+        Ok(())
     }
 
     /// Removes a file of a segment, if it is there.

@@ -41,6 +41,8 @@ pub(super) struct State {
 
     pub(super) log_start: Offset,
     pub(super) local_start: Offset,
+    /// Where the local log begins once what is being removed has gone.
+    pub(super) releasing: Option<Offset>,
     pub(super) synced_end: Offset,
     pub(super) end: Offset,
 
@@ -95,6 +97,7 @@ impl State {
             epochs_unsaved: false,
             log_start: start,
             local_start: start,
+            releasing: None,
             synced_end: start,
             end: start,
             sealed: Vec::new(),
@@ -135,6 +138,18 @@ impl State {
             created: self.active.created,
         };
         sealed.chain([active]).collect()
+    }
+
+    /// The segments that end above `start` and hold the markers of aborted transactions.
+    pub(super) fn with_aborted(&self, start: Offset) -> Vec<Offset> {
+        let passed = self.sealed.partition_point(|segment| segment.end <= start);
+        let later = self.sealed.iter().skip(passed);
+        let sealed = later
+            .filter(|segment| segment.has_aborted)
+            .map(|segment| segment.base);
+        sealed
+            .chain(self.active.has_aborted.then_some(self.active.base))
+            .collect()
     }
 
     /// Remembers where a batch begins, or will: in place of what was known of the same offset, else

@@ -5,10 +5,12 @@ use esker_protocol::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, 
 
 use super::*;
 use crate::disk::Disk as _;
-use crate::error::{AppendError, OpenLogError, ReadError};
+use crate::error::{AppendError, DirectoryError, OpenLogError, ReadError};
 use crate::testing::{
-    EPOCH, NOW, Rig, batch, batch_by, batch_of, log_config, log_path, open, open_log,
+    EPOCH, Hooked, NOW, Rig, batch, batch_by, batch_of, identity, log_config, log_path, open,
+    open_log, open_with,
 };
+use crate::{DirectoryConfig, LogDirectory, MemoryDisk};
 
 #[test]
 fn a_read_gives_whole_batches_within_its_bounds() {
@@ -589,4 +591,389 @@ fn a_directory_without_metadata_that_holds_records_is_set_aside() {
     assert_eq!(opened.0.written_end(), Offset(0));
     let entries = disk.read_dir(Path::new("d")).unwrap();
     assert!(entries.iter().any(|entry| entry.name.ends_with("-stray")));
+}
+
+#[test]
+fn epochs_below_log_start_stay_known_while_local_segments_hold_them() {
+    let rig = Rig::new();
+    for epoch in 1..=4 {
+        rig.log.begin_epoch(LeaderEpoch(epoch)).unwrap();
+        for _ in 0..10 {
+            rig.log
+                .append_as_leader(&batch(100), LeaderEpoch(epoch), NOW, false)
+                .unwrap();
+        }
+    }
+    rig.settle();
+    rig.log.advance_start(Offset(35)).unwrap();
+    rig.settle();
+    let floor = rig.log.segments()[3].base;
+    rig.log.delete_local_below(floor).unwrap();
+    assert!(rig.log.local_start_offset() == floor && floor < Offset(30));
+    let check = |log: &Log| {
+        assert_eq!(log.start_offset(), Offset(35));
+        for offset in floor.0..40 {
+            let epoch = i32::try_from(offset / 10).unwrap() + 1;
+            assert_eq!(log.epoch_at(Offset(offset)), Some(LeaderEpoch(epoch)));
+        }
+    };
+    check(&rig.log);
+    rig.settle();
+    for seed in 0..4 {
+        let (log, _) = open_log(&open(&rig.power_cut(seed)).unwrap()).unwrap();
+        check(&log);
+    }
+}
+
+#[test]
+fn a_round_that_ends_while_the_front_goes_does_not_record_the_old_start() {
+    let disk = MemoryDisk::new();
+    let hooked = Hooked::new(disk.clone(), "durable-ends.log");
+    let config = DirectoryConfig::new("d");
+    let directory = LogDirectory::open(Arc::new(hooked.clone()), config, &identity(), &mut || {
+        [3; 16]
+    })
+    .unwrap();
+    let (log, _) = open_log(&directory).unwrap();
+    log.begin_epoch(EPOCH).unwrap();
+    for _ in 0..30 {
+        log.append_as_leader(&batch(100), EPOCH, NOW, false)
+            .unwrap();
+    }
+    while directory.commit_round().unwrap().more {}
+    log.append_as_leader(&batch(1), EPOCH, NOW, false).unwrap();
+    let capture = log.capture().unwrap();
+    for file in &capture.files {
+        file.sync_data().unwrap();
+    }
+    let publishing = Arc::clone(&log);
+    hooked.after_sync(move || {
+        publishing.publish(&capture);
+    });
+    let floor = log.segments()[3].base;
+    assert_eq!(log.delete_local_below(floor).unwrap().len(), 3);
+    // It records what was published meanwhile, and syncs that segments are gone.
+    directory.commit_round().unwrap();
+    for seed in 0..10 {
+        let directory = open(&disk.after_power_cut(seed)).unwrap();
+        let (log, _) = open_log(&directory).unwrap();
+        assert_eq!(log.local_start_offset(), floor);
+        assert_eq!(log.written_end(), Offset(31));
+    }
+}
+
+#[test]
+fn the_front_that_could_not_be_recorded_stays() {
+    let rig = Rig::new();
+    for _ in 0..30 {
+        rig.append(100);
+    }
+    rig.settle();
+    let floor = rig.log.segments()[3].base;
+    let used = u64::MAX - rig.disk.available_bytes(Path::new("d")).unwrap();
+    rig.disk.set_capacity(used);
+    let refused = rig.log.delete_local_below(floor);
+    assert!(matches!(refused, Err(ChangeError::NoSpace)), "{refused:?}");
+    assert_eq!(rig.log.local_start_offset(), Offset(0));
+    assert!(rig.log.read(Offset(0), 1, Offset::MAX, true).is_ok());
+    rig.disk.set_capacity(u64::MAX);
+    assert_eq!(rig.log.delete_local_below(floor).unwrap().len(), 3);
+}
+
+#[test]
+fn what_a_round_published_before_the_front_went_is_not_recorded_behind_it() {
+    let rig = Rig::new();
+    for _ in 0..30 {
+        rig.append(100);
+    }
+    assert!(
+        rig.directory.commit_round().unwrap().more,
+        "a record is due"
+    );
+    let floor = rig.log.segments()[3].base;
+    assert_eq!(rig.log.delete_local_below(floor).unwrap().len(), 3);
+    rig.directory.commit_round().unwrap();
+    for seed in 0..10 {
+        let directory = open(&rig.power_cut(seed)).unwrap();
+        let (log, _) = open_log(&directory).unwrap();
+        assert_eq!(log.local_start_offset(), floor);
+        assert_eq!(log.written_end(), Offset(30));
+    }
+}
+
+/// Everything that a log does while it grows; what was refused is tried again without a limit.
+fn grow(rig: &Rig, limits: &mut dyn FnMut()) -> usize {
+    let refusals = std::cell::Cell::new(0);
+    let attempt = |result: Result<(), AppendError>| match result {
+        Ok(()) => true,
+        Err(AppendError::Exhausted(_)) => {
+            refusals.set(refusals.get() + 1);
+            rig.disk.limit_opens(None);
+            false
+        }
+        Err(other) => panic!("{other}"),
+    };
+    for sequence in 0..8 {
+        for transactional in [false, true] {
+            let one = batch_by(5 + i64::from(transactional), sequence, transactional);
+            limits();
+            while !attempt(rig.log.append_as_leader(&one, EPOCH, NOW, false).map(drop)) {}
+        }
+        let marker = EndTransactionMarker {
+            commit: sequence % 2 == 0,
+            coordinator_epoch: 0,
+        };
+        let (id, epoch) = (ProducerId(6), ProducerEpoch(0));
+        let end = || {
+            rig.log
+                .append_marker(id, epoch, marker, EPOCH, NOW)
+                .map(drop)
+        };
+        limits();
+        while !attempt(end()) {}
+        limits();
+        let round = rig.directory.commit_round().unwrap();
+        if !round.starved.is_empty() {
+            assert!(rig.log.durable_end() < rig.log.written_end());
+            refusals.set(refusals.get() + 1);
+        }
+        rig.disk.limit_opens(None);
+    }
+    refusals.get()
+}
+
+#[test]
+fn want_of_descriptors_refuses_cleanly_and_fails_nothing() {
+    let mut refusals = 0;
+    for opens in 0..6 {
+        let rig = Rig::with_open_files(1);
+        refusals += grow(&rig, &mut || rig.disk.limit_opens(Some(opens)));
+        assert!(!rig.directory.is_failed());
+        rig.settle();
+        let well = Rig::new();
+        grow(&well, &mut || {});
+        assert_eq!(rig.bytes(), well.bytes(), "nothing twice, nothing torn");
+        assert_eq!(rig.log.durable_end(), rig.log.written_end());
+        for seed in 0..4 {
+            let (log, _) = open_log(&open(&rig.power_cut(seed)).unwrap()).unwrap();
+            assert_eq!(log.written_end(), well.log.written_end());
+            let all = |log: &Log| log.aborted_transactions(Offset(0), Offset::MAX).unwrap();
+            assert_eq!(all(&log), all(&well.log));
+        }
+    }
+    assert!(refusals > 12, "{refusals}");
+}
+
+#[test]
+fn changes_that_want_descriptors_are_refused_and_done_later() {
+    let rig = Rig::with_open_files(1);
+    for _ in 0..30 {
+        rig.append(100);
+    }
+    rig.settle();
+    rig.disk.limit_opens(Some(0));
+    let refused = |result: Result<(), ChangeError>| {
+        assert!(
+            matches!(result, Err(ChangeError::Exhausted(_))),
+            "{result:?}"
+        );
+    };
+    let floor = rig.log.segments()[3].base;
+    refused(rig.log.delete_local_below(floor).map(drop));
+    refused(rig.log.roll_now(NOW).map(drop));
+    let none = ProducerSnapshot::default();
+    refused(rig.log.restart_at(Offset(100), Vec::new(), &none, NOW));
+    let listed = rig.directory.partitions();
+    assert!(matches!(listed, Err(DirectoryError::Exhausted { .. })));
+    assert!(!rig.directory.is_failed());
+    assert_eq!(rig.log.written_end(), Offset(30));
+    rig.disk.limit_opens(None);
+    rig.log.delete_local_below(floor).unwrap();
+    rig.log.roll_now(NOW).unwrap();
+    rig.append(10);
+    assert_eq!(rig.directory.partitions().unwrap().len(), 1);
+
+    let directory = open(&rig.disk.after_kill()).unwrap();
+    drop(directory);
+    let disk = rig.disk.after_kill();
+    let directory = open(&disk).unwrap();
+    for opens in 0.. {
+        disk.limit_opens(Some(opens));
+        match open_log(&directory) {
+            Ok((log, _)) => {
+                assert_eq!(log.written_end(), Offset(31));
+                break;
+            }
+            Err(OpenLogError::Exhausted { .. }) => assert!(!directory.is_failed()),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn without_aborted_transactions_no_index_is_opened() {
+    let rig = Rig::with_open_files(1);
+    for _ in 0..30 {
+        rig.append(100);
+    }
+    rig.settle();
+    let found = |rig: &Rig, log: &Log, opens| {
+        rig.disk.limit_opens(Some(opens));
+        let found = log.aborted_transactions(Offset(0), Offset(60)).unwrap();
+        rig.disk.limit_opens(None);
+        found.len()
+    };
+    assert_eq!(found(&rig, &rig.log, 0), 0);
+    // One in a segment in the middle, and nothing is asked of the others.
+    rig.log
+        .append_as_leader(&batch_by(6, 0, true), EPOCH, NOW, false)
+        .unwrap();
+    let abort = EndTransactionMarker {
+        commit: false,
+        coordinator_epoch: 0,
+    };
+    rig.log
+        .append_marker(ProducerId(6), ProducerEpoch(0), abort, EPOCH, NOW)
+        .unwrap();
+    for _ in 0..20 {
+        rig.append(100);
+    }
+    assert_eq!(found(&rig, &rig.log, 1), 1);
+    assert_eq!(
+        rig.log
+            .aborted_transactions(Offset(40), Offset(50))
+            .unwrap(),
+        []
+    );
+    rig.settle();
+    let reopened = |disk: MemoryDisk| {
+        let config = DirectoryConfig {
+            open_files_max: 1,
+            ..DirectoryConfig::new("d")
+        };
+        let directory = open_with(&disk, config).unwrap();
+        let (log, _) = open_log(&directory).unwrap();
+        let rig = Rig {
+            disk,
+            directory,
+            log,
+        };
+        assert_eq!(found(&rig, &rig.log, 1), 1);
+        rig
+    };
+    for seed in 0..4 {
+        let rig = reopened(rig.power_cut(seed));
+        assert_eq!(rig.log.truncate_to(Offset(35)).unwrap(), Offset(35));
+        assert_eq!(found(&rig, &rig.log, 1), 1);
+        assert_eq!(rig.log.truncate_to(Offset(31)).unwrap(), Offset(31));
+        assert_eq!(found(&rig, &rig.log, 0), 0);
+    }
+    let rig = reopened(rig.power_cut(9));
+    rig.directory
+        .register_incarnation(TopicId([8; 16]), None)
+        .unwrap();
+    rig.directory.clean_shutdown().unwrap();
+    reopened(rig.disk.after_kill());
+}
+
+#[test]
+fn a_log_that_disagrees_is_set_aside_and_begun_anew_at_every_step() {
+    let stray = |disk: &MemoryDisk| {
+        let entries = disk.read_dir(Path::new("d")).unwrap();
+        let mut names = entries.into_iter().map(|entry| entry.name);
+        names.find(|name| name.ends_with("-stray"))
+    };
+    for change in 1.. {
+        let rig = Rig::new();
+        for sequence in 0..30 {
+            let batch = batch_by(5, sequence, false);
+            rig.log.append_as_leader(&batch, EPOCH, NOW, false).unwrap();
+        }
+        rig.settle();
+        let given = rig.log.producers();
+        let bytes = rig.bytes();
+        let epochs = vec![(LeaderEpoch(2), Offset(0)), (LeaderEpoch(4), Offset(10))];
+        rig.disk.crash_at(rig.disk.operations() + change);
+        let restarted = rig
+            .log
+            .set_aside_and_restart_at(Offset(20), epochs, &given, NOW);
+        let done = restarted.is_ok();
+        let disk = rig.power_cut(change);
+        let directory = open(&disk).unwrap();
+        let (log, report) = open_log(&directory).unwrap();
+        if log.written_end() == Offset(30) {
+            assert!(!done, "{report:?}");
+            assert_eq!(stray(&disk), None, "it is where it was");
+            let rig = Rig {
+                disk,
+                directory,
+                log,
+            };
+            assert!(rig.bytes() == bytes);
+            continue;
+        }
+        let (start, end) = (log.local_start_offset(), log.written_end());
+        assert_eq!(start, end, "{report:?}");
+        assert!(start == Offset(20) || (start == Offset(0) && !done));
+        // What was there is there still, to the byte.
+        let aside = Path::new("d").join(stray(&disk).unwrap());
+        let mut kept = Vec::new();
+        for entry in disk.read_dir(&aside).unwrap() {
+            if entry.name.ends_with(".log") {
+                kept.extend(crate::disk::read_all(&disk, &aside.join(entry.name)).unwrap());
+            }
+        }
+        assert!(kept == bytes);
+        if done {
+            assert_eq!(restarted.unwrap().file_name(), aside.file_name());
+            assert_eq!(log.producers(), given);
+            assert_eq!(log.epoch_at(Offset(19)), Some(LeaderEpoch(4)));
+            assert_eq!(log.latest_epoch(), LeaderEpoch(4));
+            log.begin_epoch(LeaderEpoch(5)).unwrap();
+            let appended = log
+                .append_as_leader(&batch(1), LeaderEpoch(5), NOW, false)
+                .unwrap();
+            assert_eq!(appended.base_offset, Offset(20));
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_log_goes_on_in_place_of_the_one_that_was_set_aside() {
+    let rig = Rig::new();
+    for _ in 0..30 {
+        rig.append(100);
+    }
+    let epochs = || vec![(LeaderEpoch(2), Offset(0))];
+    let none = ProducerSnapshot::default();
+    let first = rig
+        .log
+        .set_aside_and_restart_at(Offset(20), epochs(), &none, NOW)
+        .unwrap();
+    assert_eq!(rig.log.epoch_at(Offset(20)), None);
+    rig.log.begin_epoch(LeaderEpoch(3)).unwrap();
+    for _ in 0..20 {
+        rig.log
+            .append_as_leader(&batch(100), LeaderEpoch(3), NOW, false)
+            .unwrap();
+    }
+    assert_eq!(rig.log.epoch_at(Offset(20)), Some(LeaderEpoch(3)));
+    let second = rig
+        .log
+        .set_aside_and_restart_at(Offset(30), epochs(), &none, NOW)
+        .unwrap();
+    assert_ne!(first, second, "none takes the place of another");
+    assert_eq!(rig.directory.partitions().unwrap().len(), 1);
+    rig.log.begin_epoch(LeaderEpoch(4)).unwrap();
+    rig.log
+        .append_as_leader(&batch(100), LeaderEpoch(4), NOW, false)
+        .unwrap();
+    rig.settle();
+    assert_eq!(rig.log.durable_end(), Offset(31));
+    let (log, _) = open_log(&open(&rig.power_cut(1)).unwrap()).unwrap();
+    assert_eq!(
+        (log.local_start_offset(), log.written_end()),
+        (Offset(30), Offset(31))
+    );
 }

@@ -135,6 +135,16 @@ pub enum FrameError {
         /// Its base offset.
         found: Offset,
     },
+    /// It is asked for an offset that it does not hold.
+    #[error("a frame of offsets {base} to {end} is asked for offset {offset}")]
+    Outside {
+        /// What was asked for.
+        offset: Offset,
+        /// Its first offset.
+        base: Offset,
+        /// Its end, exclusive.
+        end: Offset,
+    },
 }
 
 /// Where a batch is in a decompressed frame.
@@ -149,11 +159,25 @@ pub struct BatchAt {
 /// A decompressed frame whose checksums were checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
+    base: Offset,
+    end: Offset,
     bytes: Bytes,
     batches: Vec<BatchAt>,
 }
 
 impl Frame {
+    /// Its first offset.
+    #[must_use]
+    pub fn base(&self) -> Offset {
+        self.base
+    }
+
+    /// The end of its last batch, exclusive.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        self.end
+    }
+
     /// Its batches, back to back.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
@@ -173,9 +197,25 @@ impl Frame {
     }
 
     /// Whole batches from the one that holds `offset` on, of at most `bytes_max` bytes; the first
-    /// whatever its size if `at_least_one`. Gives them and the offset behind them.
-    #[must_use]
+    /// whatever its size if `at_least_one`. Gives them and the offset behind them; none if none fits.
+    ///
+    /// # Errors
+    /// [`FrameError::Outside`] for an offset that the frame does not hold: its first batch would
+    /// otherwise pass for the one that was asked for, and those in between would be left out.
     pub fn slice(
+        &self,
+        offset: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<Option<(Bytes, Offset)>, FrameError> {
+        if offset < self.base || offset >= self.end {
+            let (base, end) = (self.base, self.end);
+            return Err(FrameError::Outside { offset, base, end });
+        }
+        Ok(self.batches_from(offset, bytes_max, at_least_one))
+    }
+
+    fn batches_from(
         &self,
         offset: Offset,
         bytes_max: usize,
@@ -220,6 +260,8 @@ pub fn decode_frame(compressed: &[u8], at: &FrameAt) -> Result<Frame, FrameError
     }
     let batches = check_batches(&bytes, at)?;
     Ok(Frame {
+        base: at.base,
+        end: at.end,
         bytes: Bytes::from(bytes),
         batches,
     })

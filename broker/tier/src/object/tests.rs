@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::frame::raw_frame;
 use super::{
-    EncodeError, Encoded, Encoder, FRAME_BYTES, Index, decode_frame, encode_object, open_tail,
+    EncodeError, Encoded, Encoder, FRAME_BYTES, FrameError, Index, decode_frame, encode_object,
+    open_tail,
 };
 use crate::source::{OpenTransaction, Outcome, SegmentSource};
 use crate::testing::{BatchPlan, EPOCH, Segment, partition, random, segment, segments};
@@ -404,14 +405,31 @@ fn slices_hold_whole_batches_within_the_limit() {
                 }
                 let header = batch.header();
                 for offset in [header.base_offset, header.last_offset()] {
-                    let sliced = frame.slice(offset, bytes_max, at_least_one);
+                    let sliced = frame.slice(offset, bytes_max, at_least_one).unwrap();
                     let found = sliced.map(|(bytes, _)| bytes.to_vec()).unwrap_or_default();
                     assert_eq!(found, expected, "{offset} {bytes_max} {at_least_one}");
                 }
             }
         }
     }
-    assert_eq!(frame.slice(made.end, 1000, true), None);
+}
+
+#[test]
+fn a_frame_refuses_an_offset_that_it_does_not_hold() {
+    let made = &segments(Offset(30), 1, 20)[0];
+    let (object, encoded) = encode(vec![made.source()]);
+    let at = open(&object, &encoded).frames[0];
+    let frame = decode_frame(&object[..at.compressed_bytes as usize], &at).unwrap();
+    let (base, end) = (frame.base(), frame.end());
+    assert_eq!((base, end), (made.base, made.end));
+    for offset in [Offset(0), Offset(29), made.end, made.end + 1] {
+        for at_least_one in [false, true] {
+            assert_eq!(
+                frame.slice(offset, 1000, at_least_one),
+                Err(FrameError::Outside { offset, base, end })
+            );
+        }
+    }
 }
 
 fn batch_plan() -> impl Strategy<Value = BatchPlan> {

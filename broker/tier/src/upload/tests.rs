@@ -157,10 +157,14 @@ async fn nothing_is_visible_before_the_commit_whatever_step_fails() {
             tier.expected(Offset::ZERO)
         );
         if !done {
-            assert_eq!(
-                tier.uploader.pending_puts().len(),
-                0,
-                "nobody will ever commit it"
+            // Nobody will ever commit it; what is pending is the one PUT that has no answer.
+            let pending = tier.uploader.pending_puts();
+            let names = listed(&tier.inner).await;
+            assert!(pending.len() <= 1, "{pending:?}");
+            assert!(
+                pending
+                    .iter()
+                    .all(|path| !names.contains(&path.to_string()))
             );
         }
         // And the next try works.
@@ -393,4 +397,95 @@ async fn a_store_that_checks_is_not_read_back() {
     let mut tier = Tier::new(config, &ReadConfig::default());
     tier.offload(&segments(Offset::ZERO, 1, 10)).await;
     assert_eq!(tier.faults.count(Operation::Get), 0);
+}
+
+/// An upload that met `rule` and was dropped some time later; what it knew of its PUTs while it went on
+/// is checked here.
+async fn dropped_at(tier: &Tier, made: &[Segment], rule: &Rule) {
+    tier.faults.add(rule.clone());
+    let mut upload = Box::pin(try_upload(tier, made, 7));
+    // Shorter than any deadline of a request.
+    let patience = Duration::from_secs(20);
+    assert!(timeout(patience, &mut upload).await.is_err(), "{rule:?}");
+    // Whatever is there may still be committed, so none of it may be taken.
+    let pending = tier.uploader.pending_puts();
+    let names = listed(&tier.inner).await;
+    assert!(
+        names
+            .iter()
+            .all(|name| pending.contains(&Path::from(name.as_str()))),
+        "{names:?} {rule:?}"
+    );
+    assert_eq!(tier.uploader.ended_puts().len(), 0, "{rule:?}");
+    drop(upload);
+    tier.faults.heal();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_is_dropped_anywhere_calls_no_open_put_ended() {
+    use Operation::{Complete, Get, Part, Put, Start};
+    // What is written in which order: the object, in one piece or in parts, then the head.
+    let small = (UploadConfig::default(), vec![(Put, 0), (Put, 1)]);
+    let parts = [(Start, 0), (Part, 0), (Part, 1), (Complete, 0), (Put, 0)];
+    let large = (SMALL_PARTS, parts.to_vec());
+    for (config, writes) in [small, large] {
+        let made = if config.part_bytes == SMALL_PARTS.part_bytes {
+            noise(Offset::ZERO, 16)
+        } else {
+            segments(Offset::ZERO, 1, 10).remove(0)
+        };
+        for (operation, skip) in writes {
+            for fault in [Fault::Hang, Fault::HangAfter] {
+                let tier = Tier::new(config.clone(), &ReadConfig::default());
+                let rule = Rule::next(operation, fault).after(skip);
+                dropped_at(&tier, std::slice::from_ref(&made), &rule).await;
+                let (pending, ended) = (tier.uploader.pending_puts(), tier.uploader.ended_puts());
+                assert_eq!(pending.len(), 1, "the PUT without an answer: {rule:?}");
+                assert!(pending.is_disjoint(&ended), "{rule:?}");
+                let object_is_done =
+                    operation == Put && (skip == 1 || config.part_bytes < PART_BYTES);
+                assert_eq!(ended.len(), usize::from(object_is_done), "{rule:?}");
+            }
+        }
+        // While it is verified, everything has its answer.
+        for skip in 0..2 {
+            let tier = Tier::new(config.clone(), &ReadConfig::default());
+            let rule = Rule::next(Get, Fault::Hang).after(skip);
+            dropped_at(&tier, std::slice::from_ref(&made), &rule).await;
+            let ended = tier.uploader.ended_puts();
+            let names = ended.iter().map(Path::to_string).collect::<Vec<_>>();
+            assert_eq!(names, listed(&tier.inner).await, "{rule:?}");
+            assert_eq!(tier.uploader.pending_puts().len(), 0, "{rule:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_is_dropped_between_tries_leaves_each_try_pending() {
+    let tier = Tier::plain();
+    let fail = Rule::next(Operation::Put, Fault::Zombie).times(usize::MAX);
+    let made = segments(Offset::ZERO, 1, 10);
+    dropped_at(&tier, &made, &fail).await;
+    let pending = tier.uploader.pending_puts();
+    assert!(pending.len() > 3, "{pending:?}");
+    assert_eq!(tier.faults.release().await.unwrap(), pending.len());
+    let names = pending.iter().map(Path::to_string).collect::<Vec<_>>();
+    assert_eq!(names, listed(&tier.inner).await);
+    assert_eq!(tier.uploader.ended_puts().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_epochs_commit_ends_what_nobody_knows_the_end_of() {
+    let mut tier = Tier::plain();
+    let made = segments(Offset::ZERO, 3, 10);
+    let hang = Rule::next(Operation::Put, Fault::HangAfter);
+    dropped_at(&tier, &made[..1], &hang).await;
+    tier.offload(&made[..1]).await;
+    assert_eq!(tier.uploader.pending_puts().len(), 1, "the same epoch");
+    tier.pointer.claimed_epoch = LeaderEpoch(8);
+    let commit = try_upload(&tier, &made[1..2], 8).await.unwrap();
+    assert_eq!(tier.uploader.pending_puts().len(), 3, "not committed yet");
+    tier.uploader.committed(&commit);
+    assert_eq!(tier.uploader.pending_puts().len(), 0);
+    assert_eq!(tier.uploader.ended_puts().len(), 0);
 }

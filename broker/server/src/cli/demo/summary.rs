@@ -208,7 +208,7 @@ pub(super) fn read_back(read: &Read, tier_bytes: u64, style: &Style) {
 pub(super) struct Summary<'a> {
     pub(super) plan: &'a Plan,
     pub(super) place: &'a Place,
-    pub(super) written: &'a Written,
+    pub(super) read: &'a Read,
     pub(super) hot: &'a Hot,
     pub(super) cold: &'a Cold,
     pub(super) took: Duration,
@@ -217,11 +217,7 @@ pub(super) struct Summary<'a> {
 impl Summary<'_> {
     pub(super) fn show(&self, style: &Style) {
         let Summary {
-            plan,
-            written,
-            hot,
-            cold,
-            ..
+            plan, hot, cold, ..
         } = self;
         say("");
         say(style.bold("Where the events are now"));
@@ -244,9 +240,15 @@ impl Summary<'_> {
             count(both)
         )));
         say("");
+        let Read {
+            cold: from_cold,
+            hot: from_hot,
+            ..
+        } = self.read;
         say(style.good(&format!(
-            "Verified: all {} events came back, in order, at the right offsets, byte for byte (hash per partition).",
-            count(written.records())
+            "Verified: {} cold and {} hot events, in order, at the right offsets, byte for byte (hash per partition).",
+            count(from_cold.records),
+            count(from_hot.records),
         )));
         say(format!("Took {}.", seconds(self.took)));
         say("");

@@ -23,10 +23,22 @@ fn log(start: i64, end: i64, epoch: Option<i32>) -> LocalFacts {
 
 #[test]
 fn a_log_with_the_tiers_last_epoch_agrees() {
-    assert_eq!(agreement(&pointer(100, 0), log(0, 150, Some(2))), Agreement::Agrees);
-    assert_eq!(agreement(&pointer(100, 0), log(50, 100, Some(2))), Agreement::Agrees);
-    assert_eq!(agreement(&pointer(100, 0), log(100, 120, None)), Agreement::Agrees);
-    assert_eq!(agreement(&pointer(0, 0), log(0, 0, None)), Agreement::Agrees);
+    assert_eq!(
+        agreement(&pointer(100, 0), log(0, 150, Some(2))),
+        Agreement::Agrees
+    );
+    assert_eq!(
+        agreement(&pointer(100, 0), log(50, 100, Some(2))),
+        Agreement::Agrees
+    );
+    assert_eq!(
+        agreement(&pointer(100, 0), log(100, 120, None)),
+        Agreement::Agrees
+    );
+    assert_eq!(
+        agreement(&pointer(0, 0), log(0, 0, None)),
+        Agreement::Agrees
+    );
 }
 
 #[test]
@@ -35,12 +47,18 @@ fn a_shorter_log_or_another_one_starts_anew_where_the_tier_ends() {
     assert_eq!(agreement(&pointer(100, 0), log(0, 0, None)), restarts);
     assert_eq!(agreement(&pointer(100, 0), log(0, 99, None)), restarts);
     assert_eq!(agreement(&pointer(100, 0), log(0, 150, Some(1))), restarts);
-    assert_eq!(agreement(&pointer(100, 120), log(0, 110, Some(2))), Agreement::RestartsAt(Offset(120)));
+    assert_eq!(
+        agreement(&pointer(100, 120), log(0, 110, Some(2))),
+        Agreement::RestartsAt(Offset(120))
+    );
 }
 
 #[test]
 fn a_log_that_begins_above_the_tier_proves_a_rewound_store() {
-    assert_eq!(agreement(&pointer(100, 0), log(101, 150, None)), Agreement::Rewound);
+    assert_eq!(
+        agreement(&pointer(100, 0), log(101, 150, None)),
+        Agreement::Rewound
+    );
 }
 
 #[test]

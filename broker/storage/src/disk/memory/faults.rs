@@ -3,6 +3,9 @@
 use std::io;
 use std::path::Path;
 
+use rustix::io::Errno;
+
+use super::super::of_open;
 use super::MemoryDisk;
 use super::tree::{Directory, File, FileChange, Node, rename_in, write_into};
 
@@ -15,6 +18,7 @@ pub(super) struct Faults {
     syncs_to_fail: u32,
     syncs_lie: bool,
     write_cut: Option<usize>,
+    opens_left: Option<u64>,
 }
 
 impl Default for Faults {
@@ -27,6 +31,7 @@ impl Default for Faults {
             syncs_to_fail: 0,
             syncs_lie: false,
             write_cut: None,
+            opens_left: None,
         }
     }
 }
@@ -95,6 +100,18 @@ impl Faults {
         self.crash_at == Some(self.operations)
     }
 
+    /// Counts an open, and refuses it when there is no descriptor for it.
+    pub(super) fn count_open(&mut self) -> io::Result<()> {
+        match &mut self.opens_left {
+            None => Ok(()),
+            Some(0) => Err(of_open(Errno::MFILE.into())),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+
     pub(super) fn die(&mut self) {
         self.dead = true;
     }
@@ -157,6 +174,12 @@ impl MemoryDisk {
     /// Makes the next write fail after `bytes` of it.
     pub fn fail_next_write_after(&self, bytes: usize) {
         self.tree().faults.write_cut = Some(bytes);
+    }
+
+    /// Lets so many more opens of files and directories succeed, as where descriptors run out;
+    /// `None` lifts the limit.
+    pub fn limit_opens(&self, opens: Option<u64>) {
+        self.tree().faults.opens_left = opens;
     }
 
     /// Sets the size of the disk; what it holds may already be more.
