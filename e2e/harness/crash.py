@@ -56,7 +56,11 @@ class Load:
         except confluent_kafka.KafkaException as error:
             # Fatal: the broker contradicts what it acknowledged.
             self.history.errors.append(str(error))
-        self.left = producer.flush(GIVE_UP_SECONDS if self.history.errors else PROGRESS_SECONDS_MAX)
+        try:
+            self.left = producer.flush(GIVE_UP_SECONDS if self.history.errors else PROGRESS_SECONDS_MAX)
+        except (SystemError, confluent_kafka.KafkaException) as error:
+            # The client hands a fatal error to whatever call happens to meet it.
+            self.history.errors.append(str(error))
 
     def produce_until_stopped(self, producer):
         sequences = [0] * PARTITIONS

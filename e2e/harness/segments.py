@@ -29,7 +29,20 @@ def objects(keys):
         if match:
             found = Object(key, int(match["partition"]), int(match["base"]), int(match["end"]))
             by_partition.setdefault(found.partition, []).append(found)
-    return {partition: sorted(found, key=lambda item: item.base) for partition, found in by_partition.items()}
+    return {partition: chain(found) for partition, found in by_partition.items()}
+
+
+def chain(found):
+    """The objects that touch and reach furthest from offset 0.
+
+    An upload that a restart cut short leaves an object that no manifest names, over a range that another
+    object holds too, until it is collected: either has the same bytes, one of them is enough.
+    """
+    reached = {0: []}
+    for item in sorted(found, key=lambda item: (item.base, item.end)):
+        if item.base in reached and item.end not in reached:
+            reached[item.end] = [*reached[item.base], item]
+    return reached[max(reached)]
 
 
 def local(folder):

@@ -274,6 +274,8 @@ impl Broker {
         let before = &opened.before;
         let registration = membership::register(store.as_ref(), &keys, &member, before).await?;
 
+        startup::note_seen(&environment, &opened, registration.revision).await?;
+
         let (images_sender, mut images) = watch::channel(Arc::new(Image::empty(keys.clone())));
         {
             let (store, keys, raise) = (Arc::clone(&store), keys.clone(), raise.clone());

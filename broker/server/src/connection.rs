@@ -176,7 +176,6 @@ async fn run(
             Event::Frame(Some((frame, permit))) => {
                 heard_at = Instant::now();
                 let reply = apply.apply(frame, peer).await;
-                drop(permit);
                 match reply {
                     Reply::Now(response) if waiting.is_empty() => {
                         write(&mut stream, response).await?;
@@ -184,7 +183,12 @@ async fn run(
                     Reply::Now(response) => {
                         waiting.push_back(Box::pin(std::future::ready(Some(response))));
                     }
-                    Reply::Later(response) => waiting.push_back(response),
+                    // What was decoded waits with it, and so does what was charged for it.
+                    Reply::Later(response) => waiting.push_back(Box::pin(async move {
+                        let response = response.await;
+                        drop(permit);
+                        response
+                    })),
                     Reply::Nothing => {}
                     Reply::Close => {
                         // What was applied before is answered first.
@@ -299,6 +303,10 @@ impl FrameReader {
                     self.is_charged = false;
                     let frame = self.buffer.split_to(bytes).freeze();
                     self.begun_at = (!self.buffer.is_empty()).then(Instant::now);
+                    if bytes > FIRST_CHUNK_BYTES {
+                        // A connection does not keep what one large frame needed.
+                        self.buffer = BytesMut::from(self.buffer.as_ref());
+                    }
                     self.read_bytes = (bytes + 4).clamp(READ_BYTES_MIN, FIRST_CHUNK_BYTES);
                     return Ok(Some((frame, permit)));
                 }

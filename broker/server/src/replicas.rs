@@ -176,13 +176,22 @@ async fn drop_unassigned(shared: &Arc<Shared>, image: &Image) {
         }
         partition.resign();
         let (log, directory) = (Arc::clone(&partition.log), Arc::clone(&partition.directory));
+        // Only what is known to be deleted, or to be somebody else's now, is marked for deletion (P3).
+        let is_known = image.deleted_topic(partition.topic_id).is_some()
+            || image.topic_by_id(partition.topic_id).is_some();
         let deleted = shared
             .environment
-            .run(Work::Blocking, move || directory.delete_log(&log))
+            .run(Work::Blocking, move || {
+                if is_known {
+                    directory.delete_log(&log)
+                } else {
+                    directory.make_stray(&log)
+                }
+            })
             .await;
         match deleted {
             Ok(()) => {
-                info!(topic = %partition.topic, partition = partition.index, "local log deleted");
+                info!(topic = %partition.topic, partition = partition.index, is_known, "local log put aside");
             }
             Err(error) => {
                 warn!(topic = %partition.topic, partition = partition.index, %error, "the local log stays until the next start");

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use esker_metadata::image::Versioned;
 use esker_metadata::values::{DirectoryId, ProcessId};
-use esker_metadata::{Keys, MetadataStore};
+use esker_metadata::{Keys, MetadataStore, Revision};
 use esker_protocol::TopicId;
-use esker_storage::{CommitMode, DirectoryConfig, Identity, LogDirectory, OpenError};
+use esker_storage::{CommitMode, DirectoryConfig, Identity, LogDirectory, OpenError, Seen};
 use esker_tier::upload::Verification;
 use tracing::info;
 
@@ -234,6 +234,29 @@ pub async fn list_incarnation(
             .run(Work::Blocking, move || {
                 listing.register_incarnation(TopicId(incarnation.0), registered)
             })
+            .await?;
+    }
+    Ok(())
+}
+
+/// Notes the cluster incarnation and the broker epoch in every directory, and refuses lower ones than
+/// it has seen: the metadata store was rewound (P2).
+///
+/// # Errors
+/// The store is older than a directory, or a directory cannot be written.
+pub async fn note_seen(
+    environment: &Environment,
+    opened: &Opened,
+    broker_epoch: Revision,
+) -> Result<(), StartError> {
+    let seen = Seen {
+        cluster_incarnation: i64::from(opened.cluster_incarnation),
+        broker_epoch: i64::try_from(broker_epoch.0).unwrap_or(i64::MAX),
+    };
+    for directory in &opened.directories {
+        let noting = Arc::clone(directory);
+        environment
+            .run(Work::Blocking, move || noting.note_seen(seen))
             .await?;
     }
     Ok(())

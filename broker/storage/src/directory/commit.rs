@@ -6,11 +6,12 @@
 //! sync: every file and directory that changed, or the file system once
 //! publish the noted ends of logs that were not cut or started anew meanwhile
 //! ```
-//! Appends go on during all of it. The file of records itself is synced once in
-//! [`RECORD_SYNC_ROUNDS_MAX`] busy rounds and in every idle one. A record lags one round, so what it says was synced before it was
+//! Appends go on during all of it. Ends are recorded once in [`RECORD_ROUNDS_MAX`] busy rounds and in
+//! every idle one. A record lags one round, so what it says was synced before it was
 //! written; a directory that falls idle runs one more round, which records and syncs nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -21,9 +22,9 @@ use crate::error::DirectoryFailed;
 use crate::lock::lock;
 use crate::log::{Capture, Log};
 
-/// Busy rounds whose records one sync of `durable-ends.log` covers: what a crash makes recovery scan
-/// again is at most what so many rounds wrote.
-const RECORD_SYNC_ROUNDS_MAX: u32 = 16;
+/// Busy rounds that one record covers: what a crash makes recovery scan again is at most what so many
+/// rounds wrote.
+const RECORD_ROUNDS_MAX: u32 = 16;
 
 /// What a round did.
 #[derive(Debug, Default)]
@@ -53,7 +54,16 @@ pub(super) fn round(shared: &Shared) -> Result<CommitRound, DirectoryFailed> {
             Err(IoFailure::Failed(failed)) => return Err(failed),
         }
     }
-    let record = record_previous(shared)?;
+    // While data keeps coming, ends are recorded once in so many rounds: the record only says from
+    // where recovery must look, and an older one is weaker but true. Each record is synced before the
+    // next is appended, so that only the last can be torn.
+    let waited = shared.rounds_since_record.fetch_add(1, Ordering::SeqCst) + 1;
+    let record = if captures.is_empty() || waited >= RECORD_ROUNDS_MAX {
+        shared.rounds_since_record.store(0, Ordering::SeqCst);
+        record_previous(shared)?
+    } else {
+        Record::NotDue
+    };
     let unnamed = sync(shared, &captures, record == Record::Appended)?;
     for (index, (log, capture)) in captures.into_iter().enumerate() {
         if unnamed.contains(&index) {
@@ -136,18 +146,9 @@ fn sync_each(
     root: bool,
 ) -> std::io::Result<BTreeSet<usize>> {
     let mut unnamed = BTreeSet::new();
-    // While data keeps coming, the record is synced once in so many rounds: it only says from where
-    // recovery must look, and an older one is weaker but true. An idle round always syncs it.
     if recorded {
-        let waited = shared
-            .rounds_since_record_sync
-            .fetch_add(1, Ordering::SeqCst)
-            + 1;
-        if captures.is_empty() || waited >= RECORD_SYNC_ROUNDS_MAX {
-            let file = lock(&shared.ends).file();
-            file.sync_data()?;
-            shared.rounds_since_record_sync.store(0, Ordering::SeqCst);
-        }
+        let file = lock(&shared.ends).file();
+        file.sync_data()?;
     }
     for (index, (log, capture)) in captures.iter().enumerate() {
         for file in &capture.files {
@@ -158,6 +159,8 @@ fn sync_each(
                 Err(error) if is_exhausted(&error) => {
                     unnamed.insert(index);
                 }
+                // Deleted, or put aside and begun anew, meanwhile: its directory has another name.
+                Err(error) if error.kind() == ErrorKind::NotFound && !log.is_captured(capture) => {}
                 other => other?,
             }
         }

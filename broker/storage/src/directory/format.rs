@@ -126,7 +126,7 @@ fn share(
         ends: Mutex::new(ends),
         unrecorded: Mutex::default(),
         names_unsynced: AtomicBool::new(false),
-        rounds_since_record_sync: AtomicU32::new(0),
+        rounds_since_record: AtomicU32::new(0),
         started_clean: clean_marker,
         clean_marker: Mutex::new(clean_marker),
         log_id_next: AtomicU64::new(0),

@@ -224,6 +224,8 @@ impl LogDirectory {
 
     fn retire(&self, log: &Arc<Log>, suffix: &str) -> Result<(), DirectoryError> {
         self.shared.alive()?;
+        // Maintenance works by path, and must have ended before the path becomes another log's.
+        let _ended = log.hold_maintenance();
         log.close();
         let key = (log.topic_id(), log.partition());
         lock(&self.shared.open).remove(&key);

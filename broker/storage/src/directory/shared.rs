@@ -36,8 +36,8 @@ pub(crate) struct Shared {
     pub(crate) unrecorded: Mutex<BTreeMap<PartitionKey, Recorded>>,
     /// Whether names in the directory itself wait for a sync.
     pub(crate) names_unsynced: AtomicBool,
-    /// Rounds that appended to `durable-ends.log` since it was synced.
-    pub(crate) rounds_since_record_sync: AtomicU32,
+    /// Rounds since ends were recorded in `durable-ends.log`.
+    pub(crate) rounds_since_record: AtomicU32,
     /// Whether the process before stopped cleanly, so that all that it wrote is on the disk.
     pub(crate) started_clean: bool,
     /// Whether the file of a clean stop is still there.

@@ -123,6 +123,17 @@ impl Log {
         state.names_unsynced |= capture.names;
     }
 
+    /// Whether the log is still what a capture saw: neither closed, cut nor begun anew since.
+    pub(crate) fn is_captured(&self, capture: &Capture) -> bool {
+        let state = self.state();
+        !state.closed && !state.cutting && state.generation == capture.generation
+    }
+
+    /// Keeps cuts, deletions and checkpoints of this log waiting while it is held.
+    pub(crate) fn hold_maintenance(&self) -> std::sync::MutexGuard<'_, ()> {
+        lock(&self.maintenance)
+    }
+
     /// Takes over what a sync covered, unless the log was cut or closed meanwhile. Whether the
     /// durable end moved.
     pub(crate) fn publish(&self, capture: &Capture) -> bool {

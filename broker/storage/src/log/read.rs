@@ -153,6 +153,11 @@ impl Log {
                         return Ok(suspect(place, position + start as u64, offset, reason));
                     }
                     let full = max_bytes.min(usize::try_from(rest).unwrap_or(usize::MAX));
+                    if buffer.len() < wanted.min(left) {
+                        // The file is shorter than the log knows it: asking again gives no more.
+                        let reason = "the file ends inside a batch".to_owned();
+                        return Ok(suspect(place, position + start as u64, offset, reason));
+                    }
                     if reach < size || (start > 0 && reach < full) {
                         // The batch, or what may follow it, reaches beyond the buffer.
                         position += start as u64;
