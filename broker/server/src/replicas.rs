@@ -174,7 +174,7 @@ async fn drop_unassigned(shared: &Arc<Shared>, image: &Image) {
         if stays {
             continue;
         }
-        partition.resign();
+        partition.let_go();
         let (log, directory) = (Arc::clone(&partition.log), Arc::clone(&partition.directory));
         let deleted = shared
             .environment
