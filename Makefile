@@ -49,9 +49,9 @@ unit: ## every Rust test of the workspace, simulation included
 build: ## the release binary
 	$(CARGO) build --release --locked --bin esker
 
-planted: ## the release binary with bugs planted on purpose, for the crash checker
-	$(CARGO) build --release --locked --bin esker --features planted-bugs
-	@mkdir -p $(dir $(PLANTED)) && cp -f $(ESKER) $(PLANTED)
+planted: ## a binary with bugs planted on purpose, for the crash checker; unoptimised, as the tests are
+	$(CARGO) build --locked --bin esker --features planted-bugs
+	@mkdir -p $(dir $(PLANTED)) && cp -f $(CARGO_TARGET_DIR)/debug/esker $(PLANTED)
 
 tools: $(TOOLS)/.complete ## Kafka's jars, Python packages, MinIO, cargo-deny, outside the checkout
 

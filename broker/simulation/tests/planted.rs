@@ -1,6 +1,11 @@
 //! Bugs planted below the broker: the invariants must notice each of them within a few seeds, or
 //! they would notice nothing.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "a test says which seed noticed the bug"
+)]
+
 use esker_simulation::{Options, Outcome, Planted, run};
 
 /// Seeds that are tried before a bug counts as unnoticed.
