@@ -20,6 +20,7 @@ use esker_protocol::records::{self, Caps, ProduceError, ProduceRules, TimestampT
 use esker_protocol::{LeaderEpoch, Offset, Timestamp, TopicId};
 use esker_storage::{AppendError, Appended, ChangeError, Log, LogDirectory};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::commit::Dirty;
 use crate::config::topic::TopicConfig;
@@ -48,6 +49,8 @@ pub struct Partition {
     dirty: Dirty,
     /// Set where the log cannot be trusted, see [`Partition::take_offline`].
     offline: AtomicBool,
+    /// Cancelled when the partition is no longer this broker's, for good.
+    gone: CancellationToken,
     #[cfg(feature = "planted-bugs")]
     pub(crate) unwritten: crate::planted::Unwritten,
     /// Guards that the high watermark and its waiters move together.
@@ -93,6 +96,7 @@ impl Partition {
             waiters: Waiters::default(),
             dirty,
             offline: AtomicBool::new(false),
+            gone: CancellationToken::new(),
             #[cfg(feature = "planted-bugs")]
             unwritten: crate::planted::Unwritten::default(),
             publishing: Mutex::new(()),
@@ -132,6 +136,18 @@ impl Partition {
     pub fn resign(&self) {
         *self.leading.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.waiters.wake_all();
+    }
+
+    /// Lets go of a partition that was deleted, or is another broker's: it leads no more, and what
+    /// is being uploaded for it ends.
+    pub fn let_go(&self) {
+        self.resign();
+        self.gone.cancel();
+    }
+
+    /// Waits until the partition is no longer this broker's.
+    pub async fn gone(&self) {
+        self.gone.cancelled().await;
     }
 
     /// Takes the partition out of service until the process ends: its log is not what was

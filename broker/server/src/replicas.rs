@@ -174,7 +174,7 @@ async fn drop_unassigned(shared: &Arc<Shared>, image: &Image) {
         if stays {
             continue;
         }
-        partition.resign();
+        partition.let_go();
         let (log, directory) = (Arc::clone(&partition.log), Arc::clone(&partition.directory));
         // Only what is known to be deleted, or to be somebody else's now, is marked for deletion (P3).
         let is_known = image.deleted_topic(partition.topic_id).is_some()

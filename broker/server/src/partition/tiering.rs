@@ -590,9 +590,14 @@ pub async fn offload(
         .await?;
     let identity = shared.tiering.identity(partition);
     let head = claimed.head;
-    let done = uploader
-        .upload(&identity, epoch, sources, &pointer, head.as_deref(), now)
-        .await?;
+    let upload = uploader.upload(&identity, epoch, sources, &pointer, head.as_deref(), now);
+    let done = tokio::select! {
+        biased;
+        // What is put after the last listing of a deleted topic would stay for ever: an upload must
+        // not outlive its partition by more than the request that is under way.
+        () = partition.gone() => return Ok(false),
+        done = upload => done?,
+    };
     let committed = commit_upload(shared, partition, &done).await;
     match &committed {
         Ok(()) => uploader.committed(&done),
