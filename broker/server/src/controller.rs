@@ -23,8 +23,7 @@ use crate::environment::Work;
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long after a topic's deletion objects of it may still arrive.
-const LATE_PUT_MAX: Duration =
-    crate::tiering::UPLOAD_TIME_MAX.saturating_add(esker_tier::remote::PUT_DEADLINE);
+const LATE_PUT_MAX: Duration = esker_tier::remote::PUT_DEADLINE;
 
 /// Follows the image until `stop`.
 pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {

@@ -267,7 +267,7 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 
 /// How long one upload may take before it is given up; the next pass tries again. A store that is
 /// away must not keep other partitions, or the work at the reserve, waiting for ever.
-pub(crate) const UPLOAD_TIME_MAX: Duration = Duration::from_secs(300);
+const UPLOAD_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// Drops local copies that the tier has where a directory nears its reserve, until `stop`. It needs
 /// the pointer only, and so goes on while the store is away (P7).
