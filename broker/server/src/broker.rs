@@ -46,8 +46,6 @@ pub struct Shared {
     pub environment: Environment,
     /// The cluster's id, 22 characters.
     pub cluster_id: String,
-    /// The metadata incarnation of the cluster: raised by a recovery from the bucket.
-    pub cluster_incarnation: u32,
     /// The names of metadata keys.
     pub keys: Keys,
     /// The hosted partitions.
@@ -309,7 +307,6 @@ impl Broker {
         let shared = Arc::new(Shared {
             tiering: Tiering::new(&config, &environment, &opened),
             cluster_id: opened.cluster_id,
-            cluster_incarnation: opened.cluster_incarnation,
             keys,
             partitions: Arc::new(PartitionSet::new(Arc::clone(&metrics))),
             directories: opened

@@ -102,7 +102,7 @@ impl Dispatcher {
             }
             ApiKey::ListOffsets => {
                 let request: ListOffsetsRequest = request.decode()?;
-                list_offsets::apply(shared, answer, frame, &request)
+                list_offsets::apply(shared, answer, &request)
             }
             ApiKey::Metadata => {
                 let request: MetadataRequest = request.decode()?;

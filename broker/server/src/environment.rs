@@ -78,7 +78,23 @@ impl Environment {
         work: Work,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        run(self.spawner.as_ref(), work, job).await
+        if self.spawner.is_inline(work) {
+            return job();
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.spawner.execute(
+            work,
+            Box::new(move || {
+                // A caller that went away has no use for the result; the work is done all the same.
+                let _ = sender.send(job());
+            }),
+        );
+        match receiver.await {
+            Ok(value) => value,
+            // The job was dropped unrun, which a spawner does only while its runtime shuts down; then
+            // this future is dropped as well, or waits for that.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Starts a task that `tracker` awaits.
@@ -94,31 +110,6 @@ impl Environment {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-}
-
-/// Runs `job` as `work` on `spawner` and returns its result.
-pub async fn run<T: Send + 'static>(
-    spawner: &dyn Spawner,
-    work: Work,
-    job: impl FnOnce() -> T + Send + 'static,
-) -> T {
-    if spawner.is_inline(work) {
-        return job();
-    }
-    let (sender, receiver) = oneshot::channel();
-    spawner.execute(
-        work,
-        Box::new(move || {
-            // A caller that went away has no use for the result; the work is done all the same.
-            let _ = sender.send(job());
-        }),
-    );
-    match receiver.await {
-        Ok(value) => value,
-        // The job was dropped unrun, which a spawner does only while its runtime shuts down; then
-        // this future is dropped as well, or waits for that.
-        Err(_) => std::future::pending().await,
     }
 }
 

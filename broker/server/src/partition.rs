@@ -217,11 +217,6 @@ impl Partition {
         self.waiters.register(above, wake);
     }
 
-    /// Tells whoever waits to look again.
-    pub fn wake_all(&self) {
-        self.waiters.wake_all();
-    }
-
     /// Validates one produced batch and appends it. Blocks for as long as the page cache takes.
     ///
     /// # Errors

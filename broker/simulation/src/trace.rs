@@ -53,7 +53,7 @@ impl Trace {
             eprintln!("{line}");
         }
         let mut inner = self.lock();
-        inner.hash = (u64::from(crc32c::crc32c(line.as_bytes())) << 32)
+        inner.hash = (u64::from(esker_protocol::records::crc32c(line.as_bytes())) << 32)
             ^ inner
                 .hash
                 .rotate_left(7)

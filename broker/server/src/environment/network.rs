@@ -4,12 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 
 use async_trait::async_trait;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-/// A connected byte stream.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+/// A connected byte stream, on whichever side of a connection.
+pub use esker_client::Stream;
 
 /// A bound listener.
 #[async_trait]

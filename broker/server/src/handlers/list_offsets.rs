@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use esker_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
@@ -56,7 +55,6 @@ struct Asked {
 pub(crate) fn apply(
     shared: &Arc<Shared>,
     answer: Answer,
-    _frame: &Bytes,
     request: &ListOffsetsRequest<'_>,
 ) -> Reply {
     let shared = Arc::clone(shared);
