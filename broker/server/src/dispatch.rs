@@ -13,7 +13,7 @@ use esker_protocol::frame::{self, RequestError, RequestFrame};
 use esker_protocol::messages::{
     ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
     DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
 };
 use esker_protocol::primitive::DecodeError;
 use tracing::debug;
@@ -22,7 +22,7 @@ use crate::broker::Shared;
 use crate::connection::{Apply, Reply};
 use crate::handlers::{
     Answer, api_versions, create_topics, delete_topics, describe_cluster, describe_configs, fetch,
-    find_coordinator, init_producer_id, list_offsets, metadata, produce,
+    find_coordinator, init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
 };
 
 /// A served API.
@@ -65,6 +65,7 @@ pub const SERVED: &[Served] = &[
     served(ApiKey::CreateTopics, 2, 7),
     served(ApiKey::DeleteTopics, 1, 6),
     served(ApiKey::InitProducerId, 0, 5),
+    served(ApiKey::OffsetForLeaderEpoch, 2, 4),
     served(ApiKey::DescribeConfigs, 1, 4),
     served(ApiKey::DescribeCluster, 0, 2),
 ];
@@ -127,6 +128,10 @@ impl Dispatcher {
             ApiKey::InitProducerId => {
                 let request: InitProducerIdRequest = request.decode()?;
                 init_producer_id::apply(shared, answer, &request).await
+            }
+            ApiKey::OffsetForLeaderEpoch => {
+                let request: OffsetForLeaderEpochRequest = request.decode()?;
+                offset_for_leader_epoch::apply(shared, answer, &request)
             }
             ApiKey::DescribeConfigs => {
                 let request: DescribeConfigsRequest = request.decode()?;

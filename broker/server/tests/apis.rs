@@ -4,7 +4,9 @@ mod common;
 
 use std::borrow::Cow;
 
-use common::{Stores, Wire, api_range, batch, batch_with, create, create_request, fetch, produce};
+use common::{
+    Stores, Wire, api_range, batch, batch_with, create, create_request, epoch_ends, fetch, produce,
+};
 use esker_protocol::api::ApiKey;
 use esker_protocol::messages::*;
 use esker_protocol::records::{BatchOptions, Batches};
@@ -129,6 +131,11 @@ async fn every_version_of_every_served_api_is_answered() {
             assert_eq!(code, unavailable, "version {version}");
         })
         .await;
+    }
+    for version in api_range(ApiKey::OffsetForLeaderEpoch) {
+        let ends = epoch_ends(&mut wire, version, "topic", -1, &[-1, 0, 1]).await;
+        let unknown = (0, -1, -1);
+        assert_eq!(ends, [unknown, (0, 0, 11), unknown], "version {version}");
     }
     for version in api_range(ApiKey::InitProducerId) {
         let request = InitProducerIdRequest {

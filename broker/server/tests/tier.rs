@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Stores, Wire, batch, create, fetch, produce};
+use common::{Stores, Wire, batch, create, epoch_ends, fetch, produce};
 use esker_protocol::ErrorCode;
 use esker_protocol::records::{Batches, Caps};
 use esker_server::Broker;
@@ -106,6 +106,9 @@ async fn cold_records_are_read_back_across_the_seam_and_restarts() {
     fill(&mut wire, 40..60).await;
     until_cold(&broker, 50).await;
     read_all(&mut wire, 7, 60).await;
+    // The first process's epoch lies in the store alone, and its end is known still.
+    let ends = epoch_ends(&mut wire, 4, "topic", -1, &[0, 1, 2]).await;
+    assert_eq!(ends, [(0, 0, 40), (0, 1, 60), (0, -1, -1)]);
     broker.stop().await;
 }
 

@@ -53,16 +53,24 @@ impl LeaderEpochs {
             .map(|&(epoch, _)| epoch)
     }
 
-    /// The largest epoch that is not above `epoch`, and where it ends (KIP-101, KIP-279).
+    /// Where `epoch` ends in a log that ends at `end`, with the largest known epoch that is not above
+    /// it (KIP-101, KIP-279). An epoch below all known ones ends where these begin; nothing is known
+    /// of one above them.
     pub(crate) fn end_offset(
         &self,
         epoch: LeaderEpoch,
         end: Offset,
     ) -> Option<(LeaderEpoch, Offset)> {
+        let latest = self.latest();
+        if epoch < LeaderEpoch(0) || epoch > latest {
+            return None;
+        }
         let count = self.entries.partition_point(|&(entry, _)| entry <= epoch);
-        let &(found, _) = self.entries.get(count.checked_sub(1)?)?;
+        let found = count
+            .checked_sub(1)
+            .and_then(|index| self.entries.get(index));
         let ends = self.entries.get(count).map_or(end, |&(_, start)| start);
-        Some((found, ends))
+        Some((found.map_or(epoch, |&(found, _)| found), ends))
     }
 
     /// The entries that say something about `start..end`.
@@ -158,18 +166,23 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_an_epoch_is_the_start_of_the_next_known_one() {
+    fn an_epoch_ends_where_the_next_known_one_begins() {
         let log = epochs(&[(1, 0), (3, 10), (5, 20)]);
         let end = |epoch| {
             log.end_offset(LeaderEpoch(epoch), Offset(30))
                 .map(|(epoch, end)| (epoch.0, end.0))
         };
-        assert_eq!(end(0), None);
+        assert_eq!(end(-1), None);
+        assert_eq!(end(0), Some((0, 0)));
         assert_eq!(end(1), Some((1, 10)));
         assert_eq!(end(2), Some((1, 10)));
         assert_eq!(end(3), Some((3, 20)));
         assert_eq!(end(5), Some((5, 30)));
-        assert_eq!(end(9), Some((5, 30)));
+        assert_eq!(end(9), None);
+        assert_eq!(
+            LeaderEpochs::default().end_offset(LeaderEpoch(0), Offset(0)),
+            None
+        );
     }
 
     #[test]

@@ -218,7 +218,8 @@ impl Log {
         self.state().leading = None;
     }
 
-    /// The largest known epoch that is not above `epoch`, and where it ends here (KIP-101, 279).
+    /// Where `epoch` ends in what is written here, with the largest known epoch that is not above it
+    /// (KIP-101, KIP-279); `None` for an epoch above all known ones.
     #[must_use]
     pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
         let state = self.state();

@@ -11,8 +11,12 @@ use esker_protocol::Timestamp;
 use esker_protocol::api::ApiKey;
 use esker_protocol::frame;
 use esker_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use esker_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use esker_protocol::messages::{
-    CreateTopicsRequest, CreateTopicsResponse, ProduceRequest, ProduceResponse,
+    CreateTopicsRequest, CreateTopicsResponse, OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse, ProduceRequest, ProduceResponse,
 };
 use esker_protocol::primitive::{Blob, Decode, Request};
 use esker_protocol::records::{BatchBuilder, BatchOptions};
@@ -272,4 +276,33 @@ pub(crate) fn api_range(api: ApiKey) -> std::ops::RangeInclusive<i16> {
         .find(|served| served.api == api);
     let served = served.expect("the API is served");
     served.min..=served.max
+}
+
+/// Asks where epochs of partition 0 end; gives code, epoch and end offset of each.
+pub(crate) async fn epoch_ends(
+    wire: &mut Wire,
+    version: i16,
+    topic: &str,
+    current: i32,
+    epochs: &[i32],
+) -> Vec<(i16, i32, i64)> {
+    let partition = |&leader_epoch: &i32| OffsetForLeaderPartition {
+        current_leader_epoch: current,
+        leader_epoch,
+        ..OffsetForLeaderPartition::default()
+    };
+    let request = OffsetForLeaderEpochRequest {
+        replica_id: -1,
+        topics: vec![OffsetForLeaderTopic {
+            topic: Cow::Borrowed(topic),
+            partitions: epochs.iter().map(partition).collect(),
+        }],
+    };
+    wire.call(version, &request, |r: OffsetForLeaderEpochResponse<'_>| {
+        let found = r.topics[0].partitions.iter();
+        found
+            .map(|p| (p.error_code, p.leader_epoch, p.end_offset))
+            .collect()
+    })
+    .await
 }
