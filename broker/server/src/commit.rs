@@ -22,8 +22,9 @@ const RELAXED_ROUND_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a round that found no space waits before the next.
 const STARVED_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often a directory that is not written to is looked at.
-const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+/// After so long without a write a directory is looked at, and what only its journal has is synced
+/// in its files, which may then close.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Tells a directory's commit loop that there is something to sync.
 #[derive(Debug, Clone, Default)]
@@ -44,14 +45,19 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     loop {
-        tokio::select! {
+        let is_idle = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = dirty.0.notified() => {}
+            () = dirty.0.notified() => false,
             // A deletion or a roll that failed fails the directory as well, and nobody appends to
             // a failed one: without a look of its own the process would never say so (P6).
-            () = tokio::time::sleep(HEALTH_INTERVAL) => if !directory.is_failed() { continue },
-        }
+            () = tokio::time::sleep(IDLE_INTERVAL) => {
+                if !directory.is_failed() && directory.is_settled() {
+                    continue;
+                }
+                true
+            }
+        };
         if shared.config.durability == Durability::Relaxed {
             tokio::select! {
                 biased;
@@ -64,7 +70,10 @@ pub async fn run(
                 let directory = Arc::clone(&directory);
                 shared
                     .environment
-                    .run(Work::Blocking, move || directory.commit_round())
+                    .run(Work::Blocking, move || match is_idle {
+                        true => directory.settle_round(),
+                        false => directory.commit_round(),
+                    })
                     .await
             };
             match round {

@@ -19,7 +19,7 @@ use esker_storage::{LogDirectory, OpenLogError, RecoveryReport};
 use futures::StreamExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::authority::{Commit, commit};
 use crate::broker::Shared;
@@ -315,9 +315,31 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
             }
         })
         .buffered(RECOVERIES_MAX);
-    opened
+    let all_open = opened
         .fold(true, |all, is_open| async move { all && is_open })
-        .await
+        .await;
+    make_durable(shared).await;
+    all_open
+}
+
+/// Syncs what recovery kept, one round for all logs: only then may they be led ([`lead`]).
+async fn make_durable(shared: &Arc<Shared>) {
+    for (directory, _) in &shared.directories {
+        let all = shared.partitions.all();
+        let mut of_directory = all
+            .iter()
+            .filter(|one| Arc::ptr_eq(&one.directory, directory));
+        if of_directory.any(|one| !is_durable(one)) {
+            let directory = Arc::clone(directory);
+            let round = move || directory.commit_round();
+            // A directory that fails here is the commit loop's to report.
+            let _ = shared.environment.run(Work::Blocking, round).await;
+        }
+    }
+}
+
+fn is_durable(partition: &Partition) -> bool {
+    partition.log.durable_end() >= partition.log.written_end()
 }
 
 /// Which directory holds which partition, and how many each holds. What belongs to no topic is put
@@ -601,6 +623,11 @@ async fn lead(
             return true;
         }
         warn!(topic = %partition.topic, partition = partition.index, %epoch, %error, "cannot lead yet");
+        return false;
+    }
+    if !is_durable(&partition) {
+        // Consumers have seen all of it: they must not meet an end below what they have read.
+        debug!(topic = %partition.topic, partition = partition.index, "not led yet: what was recovered is not durable yet");
         return false;
     }
     let led = {

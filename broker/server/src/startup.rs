@@ -184,6 +184,17 @@ async fn is_any_formatted(config: &Config, environment: &Environment) -> bool {
     environment.run(Work::Blocking, check).await
 }
 
+/// The most that a journal takes of its disk.
+const JOURNAL_BYTES_MAX: u64 = 64 << 20;
+
+/// The size of a journal on a file system of so many bytes: of a small one it takes a part only.
+fn journal_bytes(total: Option<u64>) -> u64 {
+    const PART: u64 = 64;
+    const BYTES_MIN: u64 = 256 << 10;
+    let part = total.map_or(JOURNAL_BYTES_MAX, |total| total / PART);
+    part.clamp(BYTES_MIN, JOURNAL_BYTES_MAX)
+}
+
 /// Opens the log directories side by side. One that cannot be used is refused as a whole: a broker
 /// that starts without one of its disks by accident would take its partitions for lost.
 async fn open_directories(
@@ -194,7 +205,7 @@ async fn open_directories(
     let mut directories = Vec::with_capacity(config.log_dirs.len());
     for path in &config.log_dirs {
         let settings = DirectoryConfig {
-            commit: CommitMode::FileByFile,
+            commit: CommitMode::Journal,
             durability: match config.durability {
                 Durability::Durable => esker_storage::Durability::Durable,
                 Durability::Relaxed => esker_storage::Durability::Relaxed,
@@ -210,6 +221,15 @@ async fn open_directories(
         let randomness = environment.randomness.clone();
         let opened = environment
             .run(Work::Blocking, move || {
+                // On a directory that cannot be made or looked at, opening says what is wrong.
+                let parent = settings.path.parent().unwrap_or(&settings.path);
+                let total = [settings.path.as_path(), parent]
+                    .iter()
+                    .find_map(|path| disk.total_bytes(path).ok());
+                let settings = DirectoryConfig {
+                    journal_bytes_max: journal_bytes(total),
+                    ..settings
+                };
                 LogDirectory::open(disk, settings, &identity, &mut || randomness.bytes16())
             })
             .await;

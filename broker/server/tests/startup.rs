@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Stores, config};
+use common::{Stores, Wire, batch, config, create, produce};
 use esker_metadata::MemoryStore;
 use esker_server::Broker;
 use esker_storage::MemoryDisk;
@@ -39,6 +39,27 @@ async fn a_directory_of_another_cluster_or_node_is_refused() {
         .await
         .unwrap();
     assert!(entries.is_empty(), "a refusal changes nothing: {entries:?}");
+}
+
+#[tokio::test]
+async fn after_a_crash_consumers_see_all_that_they_had_seen() {
+    let stores = Stores::new();
+    let broker = common::start(&stores, &[]).await;
+    let mut wire = Wire::connect(&broker).await;
+    create(&mut wire, "topic", 1, &[]).await;
+    for _ in 0..5 {
+        let (code, _, _) = produce(&mut wire, "topic", batch(&[b"v"], 1), -1).await;
+        assert_eq!(code, 0);
+    }
+    let mut crashed = stores.clone();
+    crashed.disk = Arc::new(stores.disk.after_power_cut(1));
+    broker.stop().await;
+
+    let broker = common::start(&crashed, &[]).await;
+    // Nothing else has run since it began to lead.
+    let partition = broker.shared().partitions.all().remove(0);
+    assert_eq!(partition.high_watermark().0, 5);
+    broker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,6 +11,9 @@ pub enum CommitMode {
     FileByFile,
     /// One syncfs. Only for file systems on which the power-cut test has passed.
     SyncFs,
+    /// Small writes go into the directory's journal, which one sync makes durable, and into their
+    /// files later; everything else as file by file. A relaxed directory has no use for it.
+    Journal,
 }
 
 /// What an acknowledgement is worth: `log.durability`.
@@ -54,6 +57,8 @@ pub struct DirectoryConfig {
     pub open_files_max: usize,
     /// The size at which `durable-ends.log` is rewritten.
     pub durable_ends_bytes_max: u64,
+    /// The size at which the files are synced and the journal begins again.
+    pub journal_bytes_max: u64,
 }
 
 impl DirectoryConfig {
@@ -67,6 +72,7 @@ impl DirectoryConfig {
             reserve_bytes: 0,
             open_files_max: 512,
             durable_ends_bytes_max: 16 << 20,
+            journal_bytes_max: 64 << 20,
         }
     }
 }

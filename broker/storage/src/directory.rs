@@ -1,7 +1,7 @@
 //! A log directory: whose it is, the logs in it, what was durable, and the rounds that make it so.
 //!
 //! ```text
-//! .lock  meta.properties  durable-ends.log  .esker_clean_shutdown
+//! .lock  meta.properties  durable-ends.log  journal.log  .esker_clean_shutdown
 //! <topic>-<partition>/                        a log
 //! <topic>-<partition>.<topic id>-delete/      a deleted log, waiting to be removed
 //! <topic>-<partition>.<topic id>-stray/       a log that nobody claims; never removed
@@ -18,6 +18,7 @@ pub(crate) mod names;
 
 mod ends_file;
 mod format;
+pub(crate) mod journal;
 mod logs;
 mod shared;
 
@@ -32,6 +33,7 @@ use crate::error::{DirectoryError, DirectoryFailed, OpenError};
 use crate::lock::lock;
 
 pub use commit::CommitRound;
+use commit::Settle;
 pub(crate) use format::RecordedEnd;
 pub use logs::FoundPartition;
 pub(crate) use logs::STRAY;
@@ -170,7 +172,20 @@ impl LogDirectory {
     /// Makes everything that was appended durable; see [`commit`].
     pub fn commit_round(&self) -> Result<CommitRound, DirectoryFailed> {
         let _one_at_a_time = lock(&self.round);
-        commit::round(&self.shared)
+        commit::round(&self.shared, Settle::WhenFull)
+    }
+
+    /// A commit round that syncs the files of all logs, so that nothing is in the journal alone: for
+    /// a directory that is idle.
+    pub fn settle_round(&self) -> Result<CommitRound, DirectoryFailed> {
+        let _one_at_a_time = lock(&self.round);
+        commit::round(&self.shared, Settle::Now)
+    }
+
+    /// Whether everything that is durable is so in the logs' own files.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        lock(&self.shared.journal).is_settled()
     }
 
     /// Whether a commit round has anything to do.
@@ -230,7 +245,7 @@ impl LogDirectory {
             }
         }
         loop {
-            let round = self.commit_round()?;
+            let round = self.settle_round()?;
             if !round.starved.is_empty() || round.unrecorded {
                 complete = false;
                 break;
@@ -239,7 +254,7 @@ impl LogDirectory {
                 break;
             }
         }
-        if !complete {
+        if !complete || !self.is_settled() {
             // What the full disk left out is recovered at the next start.
             return Ok(());
         }

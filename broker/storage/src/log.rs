@@ -140,7 +140,7 @@ impl Log {
         }
     }
 
-    /// The end of what syncs covered, relaxed or not.
+    /// The end of what syncs covered, of the files or of the journal, relaxed or not.
     #[must_use]
     pub fn synced_end(&self) -> Offset {
         self.state().synced_end
@@ -209,6 +209,7 @@ impl Log {
         }
         state.seen_epoch = state.seen_epoch.max(epoch);
         state.leading = Some(epoch);
+        state.front_unrecorded = true;
         self.queue_locked(&mut state);
         Ok(())
     }
@@ -329,10 +330,12 @@ impl Log {
     fn recorded(state: &State) -> Recorded {
         Recorded {
             epoch: state.latest_epoch(),
-            end: state.synced_end,
+            end: state.files_end,
             log_start: state.log_start,
             // What is going may be gone before the next record.
             local_start: state.releasing.unwrap_or(state.local_start),
+            journal_sequence: state.files_sequence,
+            journaled_end: Offset::ZERO,
         }
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct Active {
     pub(crate) file: Option<Arc<dyn DiskFile>>,
     /// Whether `file` is among the unsynced.
     pub(crate) unsynced: bool,
+    /// The bytes that syncs covered: of the file, or of the journal.
+    pub(crate) covered_bytes: u64,
 }
 
 /// A batch as segments count it.
@@ -77,6 +79,7 @@ impl Active {
             has_aborted: false,
             file: None,
             unsynced: false,
+            covered_bytes: 0,
         }
     }
 

@@ -11,8 +11,8 @@ use esker_protocol::{
 };
 
 use crate::{
-    Appended, DirectoryConfig, Identity, Log, LogConfig, LogDirectory, MemoryDisk, OpenError,
-    OpenLogError, RecoveryReport,
+    Appended, CommitMode, DirectoryConfig, Identity, Log, LogConfig, LogDirectory, MemoryDisk,
+    OpenError, OpenLogError, RecoveryReport,
 };
 
 pub(crate) use hooked::Hooked;
@@ -92,13 +92,24 @@ impl Rig {
         Rig::with_open_files(512)
     }
 
+    /// One whose directory has a journal.
+    pub(crate) fn journaling() -> Rig {
+        Rig::with(DirectoryConfig {
+            commit: CommitMode::Journal,
+            ..DirectoryConfig::new("d")
+        })
+    }
+
     /// One whose directory keeps so many files open beside those that wait for a sync.
     pub(crate) fn with_open_files(open_files_max: usize) -> Rig {
-        let disk = MemoryDisk::new();
-        let config = DirectoryConfig {
+        Rig::with(DirectoryConfig {
             open_files_max,
             ..DirectoryConfig::new("d")
-        };
+        })
+    }
+
+    fn with(config: DirectoryConfig) -> Rig {
+        let disk = MemoryDisk::new();
         let directory = open_with(&disk, config).unwrap();
         let (log, _) = open_log(&directory).unwrap();
         log.begin_epoch(EPOCH).unwrap();

@@ -44,12 +44,7 @@ fn seed() -> u64 {
         .unwrap_or(20_260_101)
 }
 
-fn run(planted: Planted, sync_fs: bool, ops: &[Op]) -> Result<(), String> {
-    let commit = if sync_fs {
-        CommitMode::SyncFs
-    } else {
-        CommitMode::FileByFile
-    };
+fn run(planted: Planted, commit: CommitMode, ops: &[Op]) -> Result<(), String> {
     Driver::new(planted, commit)?.run(ops)
 }
 
@@ -62,16 +57,28 @@ fn the_log_agrees_with_its_model_through_crashes_and_faults() {
         max_shrink_iters: 2000,
         ..Config::default()
     };
-    let strategy = (any::<bool>(), prop::collection::vec(op(), 1..120));
+    let commit = prop_oneof![
+        1 => Just(CommitMode::SyncFs),
+        1 => Just(CommitMode::FileByFile),
+        2 => Just(CommitMode::Journal),
+    ];
+    let strategy = (commit, prop::collection::vec(op(), 1..120));
     TestRunner::new(config)
-        .run(&strategy, |(sync_fs, ops)| {
-            run(Planted::Nothing, sync_fs, &ops).map_err(TestCaseError::fail)
+        .run(&strategy, |(commit, ops)| {
+            run(Planted::Nothing, commit, &ops).map_err(TestCaseError::fail)
         })
         .unwrap();
 }
 
-/// Runs random operations with a bug until the comparison notices it.
+/// Whether the comparison notices a bug in random operations, whichever way rounds sync.
 fn is_caught(planted: Planted) -> bool {
+    let caught =
+        [CommitMode::FileByFile, CommitMode::Journal].map(|commit| is_caught_by(planted, commit));
+    assert_eq!(caught[0], caught[1], "file by file, with a journal");
+    caught[0]
+}
+
+fn is_caught_by(planted: Planted, commit: CommitMode) -> bool {
     let config = Config {
         rng_seed: RngSeed::Fixed(7),
         ..Config::default()
@@ -80,7 +87,7 @@ fn is_caught(planted: Planted) -> bool {
     let strategy = prop::collection::vec(op(), 60..120);
     (0..CASES_PLANTED).any(|_| {
         let ops = strategy.new_tree(&mut runner).unwrap().current();
-        run(planted, false, &ops).is_err()
+        run(planted, commit, &ops).is_err()
     })
 }
 

@@ -3,9 +3,13 @@
 //! ```text
 //! take the dirty logs, note their written ends and generations
 //! append the ends that the previous round reached to durable-ends.log
-//! sync: every file and directory that changed, or the file system once
+//! sync: the journal with what is small, every other file and directory that changed, or the file
+//!       system once
 //! publish the noted ends of logs that were not cut or started anew meanwhile
 //! ```
+//! When the journal is full, or the directory idle, a round syncs the files of all that is in it,
+//! records that, and lets the journal begin again.
+//!
 //! Appends go on during all of it. Ends are recorded once in [`RECORD_ROUNDS_MAX`] busy rounds and in
 //! every idle one. A record lags one round, so what it says was synced before it was
 //! written; a directory that falls idle runs one more round, which records and syncs nothing else.
@@ -15,12 +19,15 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::durable_ends::{JOURNAL, Recorded};
+use super::journal::Range;
 use super::shared::{IoFailure, Shared};
 use crate::config::CommitMode;
+use crate::disk::DiskFile;
 use crate::disk::is_exhausted;
 use crate::error::DirectoryFailed;
 use crate::lock::lock;
-use crate::log::{Capture, Log};
+use crate::log::{Capture, Log, LogName};
 
 /// Busy rounds that one record covers: what a crash makes recovery scan again is at most what so many
 /// rounds wrote.
@@ -42,13 +49,31 @@ pub struct CommitRound {
     pub starved: Vec<Arc<Log>>,
 }
 
-pub(super) fn round(shared: &Shared) -> Result<CommitRound, DirectoryFailed> {
+/// When the files of what the journal holds are synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settle {
+    WhenFull,
+    Now,
+}
+
+pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, DirectoryFailed> {
     shared.alive()?;
-    let taken = std::mem::take(&mut *lock(&shared.dirty));
+    let mut taken = std::mem::take(&mut *lock(&shared.dirty));
+    // Rounds alone write to the journal, one at a time.
+    let (sequence, mut room, settles) = {
+        let mut journal = lock(&shared.journal);
+        let due = settle == Settle::Now || journal.is_full();
+        let settles = due && !journal.is_settled();
+        (journal.last_sequence(), journal.room(), settles)
+    };
+    if settles {
+        taken.extend(lock(&shared.journaled).clone());
+    }
     let mut done = CommitRound::default();
     let mut captures = Vec::with_capacity(taken.len());
     for log in taken.into_values() {
-        match log.capture() {
+        let room = (settle == Settle::WhenFull && !settles).then_some(&mut room);
+        match log.capture(room, sequence) {
             Ok(capture) => captures.push((log, capture)),
             Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => done.starved.push(log),
             Err(IoFailure::Failed(failed)) => return Err(failed),
@@ -64,7 +89,9 @@ pub(super) fn round(shared: &Shared) -> Result<CommitRound, DirectoryFailed> {
     } else {
         Record::NotDue
     };
-    let unnamed = sync(shared, &captures, record == Record::Appended)?;
+    let journal = write_journal(shared, &captures)?;
+    let mut unnamed = sync(shared, &captures, record == Record::Appended, &journal)?;
+    unnamed.extend(journal.left_out);
     for (index, (log, capture)) in captures.into_iter().enumerate() {
         if unnamed.contains(&index) {
             log.give_back(&capture);
@@ -73,8 +100,12 @@ pub(super) fn round(shared: &Shared) -> Result<CommitRound, DirectoryFailed> {
             done.published.push(log);
         }
     }
-    let unrecorded = record != Record::Starved && !lock(&shared.unrecorded).is_empty();
-    done.unrecorded = record == Record::Starved;
+    let mut starved = record == Record::Starved;
+    if settles && done.starved.is_empty() {
+        starved = !record_settled(shared, sequence)?;
+    }
+    let unrecorded = !starved && !lock(&shared.unrecorded).is_empty();
+    done.unrecorded = starved;
     done.more = unrecorded || !lock(&shared.dirty).is_empty();
     for log in &done.starved {
         log.queue();
@@ -112,6 +143,83 @@ fn record_previous(shared: &Shared) -> Result<Record, DirectoryFailed> {
     }
 }
 
+/// Records durably that the files have everything that the journal has up to `sequence`, and begins
+/// the journal again. Whether there was space for it.
+fn record_settled(shared: &Shared, sequence: i64) -> Result<bool, DirectoryFailed> {
+    {
+        let mut ends = lock(&shared.ends);
+        let entries = std::mem::take(&mut *lock(&shared.unrecorded));
+        let marker = Recorded {
+            journal_sequence: sequence,
+            ..Recorded::NOTHING
+        };
+        let mut all = entries.clone();
+        all.insert(JOURNAL, marker);
+        let appended = ends.append(shared, all);
+        match shared.judge(appended) {
+            Ok(()) => {}
+            Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => {
+                put_back(shared, entries);
+                return Ok(false);
+            }
+            Err(IoFailure::Failed(failed)) => return Err(failed),
+        }
+        ends.sync().map_err(|error| shared.fail(error))?;
+    }
+    lock(&shared.journal).settle(sequence);
+    lock(&shared.journaled).clear();
+    Ok(true)
+}
+
+/// What a round wrote to the journal.
+#[derive(Debug, Default)]
+struct Journaled {
+    /// The journal, to be synced.
+    file: Option<Arc<dyn DiskFile>>,
+    /// The captures for which there was no space.
+    left_out: Vec<usize>,
+}
+
+/// Writes what was captured for the journal.
+fn write_journal(
+    shared: &Shared,
+    captures: &[(Arc<Log>, Capture)],
+) -> Result<Journaled, DirectoryFailed> {
+    let wanted = |(index, (log, capture)): (usize, &'_ (Arc<Log>, Capture))| {
+        capture.journal.as_ref().map(|_| (index, Arc::clone(log)))
+    };
+    let logs: Vec<(usize, Arc<Log>)> = captures.iter().enumerate().filter_map(wanted).collect();
+    if logs.is_empty() {
+        return Ok(Journaled::default());
+    }
+    // Until this round has settled them, they must not go.
+    let ids = logs.iter().map(|(_, log)| (log.id(), Arc::clone(log)));
+    lock(&shared.journaled).extend(ids);
+    let mut journal = lock(&shared.journal);
+    // Under the journal's lock: a log that is cut from here on makes void what is written now.
+    let ranges: Vec<(&LogName, &Range, esker_protocol::Offset)> = captures
+        .iter()
+        .filter(|(log, capture)| log.is_captured(capture))
+        .filter_map(|(log, capture)| Some((log.name(), capture.journal.as_ref()?, capture.end)))
+        .collect();
+    if ranges.is_empty() {
+        return Ok(Journaled::default());
+    }
+    let written = journal.write(&ranges);
+    drop(journal);
+    match shared.judge(written) {
+        Ok(file) => Ok(Journaled {
+            file,
+            left_out: Vec::new(),
+        }),
+        Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => Ok(Journaled {
+            file: None,
+            left_out: logs.iter().map(|(index, _)| *index).collect(),
+        }),
+        Err(IoFailure::Failed(failed)) => Err(failed),
+    }
+}
+
 fn put_back(
     shared: &Shared,
     entries: BTreeMap<super::durable_ends::PartitionKey, super::durable_ends::Recorded>,
@@ -127,14 +235,18 @@ fn sync(
     shared: &Shared,
     captures: &[(Arc<Log>, Capture)],
     recorded: bool,
+    journal: &Journaled,
 ) -> Result<BTreeSet<usize>, DirectoryFailed> {
     let root = shared.names_unsynced.swap(false, Ordering::SeqCst);
     if captures.is_empty() && !recorded && !root {
         return Ok(BTreeSet::new());
     }
+    if let Some(file) = &journal.file {
+        file.sync_data().map_err(|error| shared.fail(error))?;
+    }
     let result = match shared.config.commit {
         CommitMode::SyncFs => shared.file_system.sync().map(|()| BTreeSet::new()),
-        CommitMode::FileByFile => sync_each(shared, captures, recorded, root),
+        CommitMode::FileByFile | CommitMode::Journal => sync_each(shared, captures, recorded, root),
     };
     result.map_err(|error| shared.fail(error))
 }

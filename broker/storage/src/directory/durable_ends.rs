@@ -4,11 +4,13 @@
 //! record  "EskD" | i16 version 0 | i32 body length | body | u32 CRC-32C of version, length and body
 //! body    compact array of entries, no tagged fields
 //! entry   uuid topic id | i32 partition | i32 leader epoch | i64 durable end
-//!         | tagged fields: 0 i64 log start, 1 i64 local start
+//!         | tagged fields: 0 i64 log start, 1 i64 local start, 2 i64 journal sequence,
+//!           3 i64 journaled end
 //! ```
 //! The body is a Kafka-flexible message. The last entry of a partition wins. Each record is synced
 //! before the next is appended, so only the last one can be torn; a damaged record with a whole one
-//! behind it is damage of the file, which then proves nothing.
+//! behind it is damage of the file, which then proves nothing. The entry [`JOURNAL`] is of no log: its
+//! journal sequence says up to where the journal is settled.
 
 use std::collections::BTreeMap;
 
@@ -25,24 +27,54 @@ const HEAD_BYTES: usize = 10;
 const CRC_BYTES: usize = 4;
 const TAG_LOG_START: u32 = 0;
 const TAG_LOCAL_START: u32 = 1;
+const TAG_JOURNAL_SEQUENCE: u32 = 2;
+const TAG_JOURNALED_END: u32 = 3;
 
 /// A partition of a topic.
 pub(crate) type PartitionKey = (TopicId, i32);
+
+/// The entry of the journal itself.
+pub(crate) const JOURNAL: PartitionKey = (TopicId::ZERO, -1);
 
 /// What is recorded of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Recorded {
     /// The latest leader epoch that the log has seen.
     pub(crate) epoch: LeaderEpoch,
-    /// Everything below it has been synced.
+    /// Everything below it has been synced, indexes and snapshots included.
     pub(crate) end: Offset,
     /// Log start.
     pub(crate) log_start: Offset,
     /// Whole segments below it are gone or going.
     pub(crate) local_start: Offset,
+    /// What the journal has of the log up to this record is in the log's files, or void.
+    pub(crate) journal_sequence: i64,
+    /// Everything below it was durable when the process before ended, by the journal.
+    pub(crate) journaled_end: Offset,
 }
 
 impl Recorded {
+    /// What is known of a log of which nothing is recorded.
+    pub(crate) const NOTHING: Recorded = Recorded {
+        epoch: LeaderEpoch::NONE,
+        end: Offset::ZERO,
+        log_start: Offset::ZERO,
+        local_start: Offset::ZERO,
+        journal_sequence: 0,
+        journaled_end: Offset::ZERO,
+    };
+
+    /// Whether it says anything of a log.
+    fn is_of_use(&self, settled: i64) -> bool {
+        let offsets = [
+            self.end,
+            self.log_start,
+            self.local_start,
+            self.journaled_end,
+        ];
+        offsets.iter().any(|at| at.0 != 0) || self.journal_sequence > settled
+    }
+
     /// What two records say together of a log that was not cut between them: all of it only rises.
     pub(crate) fn and(self, other: Recorded) -> Recorded {
         Recorded {
@@ -50,6 +82,8 @@ impl Recorded {
             end: self.end.max(other.end),
             log_start: self.log_start.max(other.log_start),
             local_start: self.local_start.max(other.local_start),
+            journal_sequence: self.journal_sequence.max(other.journal_sequence),
+            journaled_end: self.journaled_end.max(other.journaled_end),
         }
     }
 }
@@ -65,6 +99,14 @@ pub(crate) enum Content {
     Newer(i16),
 }
 
+/// Forgets what says nothing: a log that holds nothing is the same as one that nothing is known of.
+pub(super) fn forget_empty(known: &mut BTreeMap<PartitionKey, Recorded>) {
+    let settled = known
+        .get(&JOURNAL)
+        .map_or(0, |entry| entry.journal_sequence);
+    known.retain(|key, recorded| *key == JOURNAL || recorded.is_of_use(settled));
+}
+
 /// The bytes of one record.
 pub(crate) fn encode(entries: &BTreeMap<PartitionKey, Recorded>) -> Vec<u8> {
     let mut body = Vec::with_capacity(entries.len() * 34 + 6);
@@ -75,15 +117,17 @@ pub(crate) fn encode(entries: &BTreeMap<PartitionKey, Recorded>) -> Vec<u8> {
         body.extend_from_slice(&recorded.epoch.0.to_be_bytes());
         body.extend_from_slice(&recorded.end.0.to_be_bytes());
         let tags = [
-            (TAG_LOG_START, recorded.log_start),
-            (TAG_LOCAL_START, recorded.local_start),
+            (TAG_LOG_START, recorded.log_start.0),
+            (TAG_LOCAL_START, recorded.local_start.0),
+            (TAG_JOURNAL_SEQUENCE, recorded.journal_sequence),
+            (TAG_JOURNALED_END, recorded.journaled_end.0),
         ];
-        let set = tags.iter().filter(|(_, offset)| *offset != Offset::ZERO);
+        let set = tags.iter().filter(|(_, value)| *value != 0);
         put_uvarint(&mut body, set.clone().count() as u64);
-        for (tag, offset) in set {
+        for (tag, value) in set {
             put_uvarint(&mut body, u64::from(*tag));
             put_uvarint(&mut body, 8);
-            body.extend_from_slice(&offset.0.to_be_bytes());
+            body.extend_from_slice(&value.to_be_bytes());
         }
     }
     put_uvarint(&mut body, 0);
@@ -151,18 +195,20 @@ fn entries(mut body: &[u8]) -> Option<Vec<(PartitionKey, Recorded)>> {
         let mut recorded = Recorded {
             epoch: LeaderEpoch(i32::from_be_bytes(take(body)?)),
             end: Offset(i64::from_be_bytes(take(body)?)),
-            log_start: Offset::ZERO,
-            local_start: Offset::ZERO,
+            ..Recorded::NOTHING
         };
         for _ in 0..take_uvarint(body)? {
             let tag = take_uvarint(body)?;
             let length = usize::try_from(take_uvarint(body)?).ok()?;
             let (mut value, rest) = body.split_at_checked(length)?;
             *body = rest;
-            if tag == u64::from(TAG_LOG_START) {
-                recorded.log_start = Offset(i64::from_be_bytes(take(&mut value)?));
-            } else if tag == u64::from(TAG_LOCAL_START) {
-                recorded.local_start = Offset(i64::from_be_bytes(take(&mut value)?));
+            let mut number = || take(&mut value).map(i64::from_be_bytes);
+            match u32::try_from(tag) {
+                Ok(TAG_LOG_START) => recorded.log_start = Offset(number()?),
+                Ok(TAG_LOCAL_START) => recorded.local_start = Offset(number()?),
+                Ok(TAG_JOURNAL_SEQUENCE) => recorded.journal_sequence = number()?,
+                Ok(TAG_JOURNALED_END) => recorded.journaled_end = Offset(number()?),
+                _ => {}
             }
         }
         entries.push((key, recorded));
@@ -170,7 +216,7 @@ fn entries(mut body: &[u8]) -> Option<Vec<(PartitionKey, Recorded)>> {
     Some(entries)
 }
 
-fn put_uvarint(bytes: &mut Vec<u8>, value: u64) {
+pub(super) fn put_uvarint(bytes: &mut Vec<u8>, value: u64) {
     let mut value = value;
     while value >= 0x80 {
         bytes.push((value & 0x7f) as u8 | 0x80);
@@ -179,7 +225,7 @@ fn put_uvarint(bytes: &mut Vec<u8>, value: u64) {
     bytes.push(value as u8);
 }
 
-fn take_uvarint(bytes: &mut &[u8]) -> Option<u64> {
+pub(super) fn take_uvarint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for shift in (0..35).step_by(7) {
         let [byte] = take(bytes)?;

@@ -80,12 +80,7 @@ impl EndsFile {
     ) -> io::Result<()> {
         let mut known = self.known.clone();
         known.extend(entries);
-        // A log that holds nothing is the same as one that nothing is known of.
-        known.retain(|_, recorded| {
-            [recorded.end, recorded.log_start, recorded.local_start]
-                .iter()
-                .any(|at| at.0 != 0)
-        });
+        durable_ends::forget_empty(&mut known);
         *self = EndsFile::rewrite(shared.disk.as_ref(), self.path.clone(), known)?;
         shared.file_system.sync_names()
     }

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use esker_protocol::{Offset, TopicId};
 
-use super::durable_ends::{self, Content, PartitionKey, Recorded};
+use super::durable_ends::{self, Content, JOURNAL, PartitionKey, Recorded};
 use super::ends_file::EndsFile;
+use super::journal::{self, Journal};
 use super::meta::{self, Meta, MetaError};
 use super::names::{DirectoryName, PARTITION_METADATA, decode_partition_metadata, parse_directory};
 use super::shared::Shared;
-use crate::config::{DirectoryConfig, Identity};
+use crate::config::{CommitMode, DirectoryConfig, Durability, Identity};
 use crate::disk::{DirEntry, Disk, DiskLock, FileSystem, OpenMode, read_all, replace_file};
 use crate::error::OpenError;
 use crate::files::Files;
@@ -95,9 +96,11 @@ pub(super) fn open(
         })?,
         None => make(disk.as_ref(), &path, identity, random).map_err(failed)?,
     };
-    let ends = open_ends(disk.as_ref(), &path)?;
+    let ends = open_ends(disk.as_ref(), &path, meta.directory_id)?;
     let clean_shutdown = read_text(disk.as_ref(), &path.join(CLEAN_SHUTDOWN)).map_err(failed)?;
-    let shared = share(disk, config, file_system, ends, clean_shutdown.is_some());
+    let journal = open_journal(disk.as_ref(), &config, &ends, meta.directory_id).map_err(failed)?;
+    let clean = clean_shutdown.is_some();
+    let shared = share(disk, config, file_system, ends, journal, clean);
     Ok(Opened {
         shared: Arc::new(shared),
         meta,
@@ -106,11 +109,31 @@ pub(super) fn open(
     })
 }
 
+/// The journal, where this directory writes one. Its name is durable.
+fn open_journal(
+    disk: &dyn Disk,
+    config: &DirectoryConfig,
+    ends: &EndsFile,
+    id: TopicId,
+) -> io::Result<Journal> {
+    let settled = ends.get(JOURNAL).map_or(0, |entry| entry.journal_sequence);
+    let journals = config.commit == CommitMode::Journal && config.durability == Durability::Durable;
+    let file = if journals {
+        let file = disk.open(&config.path.join(journal::FILE_NAME), OpenMode::Create)?;
+        disk.sync_dir(&config.path)?;
+        Some(file)
+    } else {
+        None
+    };
+    Ok(Journal::new(file, id, config.journal_bytes_max, settled))
+}
+
 fn share(
     disk: Arc<dyn Disk>,
     config: DirectoryConfig,
     file_system: Arc<dyn FileSystem>,
     ends: EndsFile,
+    journal: Journal,
     clean_marker: bool,
 ) -> Shared {
     Shared {
@@ -125,6 +148,8 @@ fn share(
         opening: Mutex::default(),
         ends: Mutex::new(ends),
         unrecorded: Mutex::default(),
+        journal: Mutex::new(journal),
+        journaled: Mutex::default(),
         names_unsynced: AtomicBool::new(false),
         rounds_since_record: AtomicU32::new(0),
         started_clean: clean_marker,
@@ -252,7 +277,7 @@ fn make(
 
 /// Reads what was recorded and writes it anew, whole: a torn record at the end goes, and what a
 /// failed sync may have left in memory only reaches the disk.
-fn open_ends(disk: &dyn Disk, path: &Path) -> Result<EndsFile, OpenError> {
+fn open_ends(disk: &dyn Disk, path: &Path, id: TopicId) -> Result<EndsFile, OpenError> {
     let failed = |source: io::Error| OpenError::Io {
         path: path.to_owned(),
         source,
@@ -265,7 +290,10 @@ fn open_ends(disk: &dyn Disk, path: &Path) -> Result<EndsFile, OpenError> {
     };
     let directories = disk.read_dir(path).map_err(failed)?;
     let known = match content {
-        Content::Sound(known) => without_deleted(known, &directories),
+        Content::Sound(mut known) => {
+            replay_journal(disk, (path, id), &directories, &mut known)?;
+            without_deleted(known, &directories)
+        }
         Content::Newer(version) => {
             return Err(OpenError::NewerVersion {
                 path: path.to_owned(),
@@ -274,12 +302,59 @@ fn open_ends(disk: &dyn Disk, path: &Path) -> Result<EndsFile, OpenError> {
         }
         Content::Damaged => {
             tracing::error!(path = %file.display(), "durable ends are missing or damaged; every log is checked whole");
+            // Which of the journal's records are void was among them.
+            empty_journal(disk, path).map_err(failed)?;
             all_unknown(disk, path, &directories).map_err(failed)?
         }
     };
     let ends = EndsFile::rewrite(disk, file, known).map_err(failed)?;
     disk.sync_dir(path).map_err(failed)?;
     Ok(ends)
+}
+
+/// Brings the logs' files to where the journal says they were. Where it is damaged before its end,
+/// what that part held is not known of any log.
+fn replay_journal(
+    disk: &dyn Disk,
+    (path, id): (&Path, TopicId),
+    directories: &[DirEntry],
+    known: &mut BTreeMap<PartitionKey, Recorded>,
+) -> Result<(), OpenError> {
+    let failed = |source: io::Error| OpenError::Io {
+        path: path.join(journal::FILE_NAME),
+        source,
+    };
+    let replayed = journal::replay(disk, (path, id), known).map_err(failed)?;
+    if let Some(version) = replayed.newer {
+        return Err(OpenError::NewerVersion {
+            path: path.to_owned(),
+            found: format!("{} {version}", journal::FILE_NAME),
+        });
+    }
+    if replayed.records > 0 {
+        tracing::info!(path = %path.display(), records = replayed.records, "journal replayed");
+    }
+    if replayed.damaged {
+        tracing::error!(path = %path.display(), "the journal is damaged; every log is checked whole");
+        *known = all_unknown(disk, path, directories).map_err(failed)?;
+    }
+    let marker = Recorded {
+        journal_sequence: replayed.last_sequence,
+        ..Recorded::NOTHING
+    };
+    known.insert(JOURNAL, marker);
+    Ok(())
+}
+
+fn empty_journal(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.open(&path.join(journal::FILE_NAME), OpenMode::Write) {
+        Ok(file) => {
+            file.truncate(0)?;
+            file.sync_data()
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Every log that is there, with an end of which nothing is known.
@@ -297,10 +372,8 @@ fn all_unknown(
         let topic_id = read_text(disk, &metadata)?;
         if let Some(topic_id) = topic_id.as_deref().and_then(decode_partition_metadata) {
             let recorded = Recorded {
-                epoch: esker_protocol::LeaderEpoch::NONE,
                 end: UNKNOWN_END,
-                log_start: Offset::ZERO,
-                local_start: Offset::ZERO,
+                ..Recorded::NOTHING
             };
             known.insert((topic_id, partition), recorded);
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use esker_protocol::{LeaderEpoch, Offset, Timestamp, TopicId};
+use esker_protocol::{Timestamp, TopicId};
 
 use super::durable_ends::Recorded;
 use super::format::RecordedEnd;
@@ -226,10 +226,19 @@ impl LogDirectory {
         self.shared.alive()?;
         // Maintenance works by path, and must have ended before the path becomes another log's.
         let _ended = log.hold_maintenance();
+        if suffix == STRAY {
+            // The journal will say no more of it.
+            match log.settle_segments() {
+                Err(IoFailure::Failed(failed)) => return Err(failed.into()),
+                // Its last bytes may be in memory alone; refusing would keep it in service.
+                Ok(()) | Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => {}
+            }
+        }
         log.close();
         let key = (log.topic_id(), log.partition());
         lock(&self.shared.open).remove(&key);
         lock(&self.shared.dirty).remove(&log.id());
+        lock(&self.shared.journaled).remove(&log.id());
         self.shared.files.forget_log(log.id());
         self.rename_away(log.name(), suffix)
     }
@@ -242,13 +251,7 @@ impl LogDirectory {
             .join(names::partition(&name.topic, name.partition));
         shared.settle(shared.set_aside(name, &path, suffix))?;
         // A log of the same id that comes later begins anew (P6).
-        let recorded = Recorded {
-            epoch: LeaderEpoch::NONE,
-            end: Offset::ZERO,
-            log_start: Offset::ZERO,
-            local_start: Offset::ZERO,
-        };
-        match shared.record_now((name.topic_id, name.partition), recorded) {
+        match shared.record_now((name.topic_id, name.partition), Recorded::NOTHING) {
             // The renamed directory says the same at the next start.
             Ok(()) | Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => Ok(()),
             Err(IoFailure::Failed(failed)) => Err(failed.into()),

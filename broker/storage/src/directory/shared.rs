@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use super::durable_ends::{PartitionKey, Recorded};
 use super::ends_file::EndsFile;
 use super::format::CLEAN_SHUTDOWN;
+use super::journal::Journal;
 use crate::config::DirectoryConfig;
 use crate::disk::{Disk, DiskFile, FileSystem, is_exhausted};
 use crate::error::{AppendError, ChangeError, DirectoryError, DirectoryFailed};
@@ -34,6 +35,10 @@ pub(crate) struct Shared {
     pub(crate) ends: Mutex<EndsFile>,
     /// What the last rounds reached and no record says yet.
     pub(crate) unrecorded: Mutex<BTreeMap<PartitionKey, Recorded>>,
+    /// The bytes that are durable before their files are synced.
+    pub(crate) journal: Mutex<Journal>,
+    /// Logs of which the journal has more than their files are known to have.
+    pub(crate) journaled: Mutex<BTreeMap<u64, Arc<Log>>>,
     /// Whether names in the directory itself wait for a sync.
     pub(crate) names_unsynced: AtomicBool,
     /// Rounds since ends were recorded in `durable-ends.log`.
@@ -199,12 +204,17 @@ impl Shared {
     }
 
     /// Records where a log ends from now on, durably, in place of what the last round reached:
-    /// before it is cut or started anew (P6).
+    /// before it is cut or started anew (P6). What the journal has of it becomes void; the log must
+    /// say already that it was cut, so that no round journals more of it.
     pub(crate) fn record_now(
         &self,
         key: PartitionKey,
         recorded: Recorded,
     ) -> Result<(), IoFailure> {
+        let recorded = Recorded {
+            journal_sequence: lock(&self.journal).last_sequence(),
+            ..recorded
+        };
         let mut ends = lock(&self.ends);
         lock(&self.unrecorded).remove(&key);
         let result = ends

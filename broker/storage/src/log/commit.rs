@@ -9,7 +9,8 @@ use super::Log;
 use super::state::State;
 use crate::config::Durability;
 use crate::directory::IoFailure;
-use crate::directory::names::EPOCH_CHECKPOINT;
+use crate::directory::journal::{Range, Room};
+use crate::directory::names::{EPOCH_CHECKPOINT, FileKind};
 use crate::disk::{DiskFile, replace_file};
 use crate::lock::lock;
 
@@ -20,30 +21,53 @@ const TAIL_ENTRIES_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Capture {
     generation: u64,
-    end: Offset,
+    pub(crate) end: Offset,
     /// Held open until the sync is done.
     pub(crate) files: Vec<Arc<dyn DiskFile>>,
     pub(crate) names: bool,
+    /// What the journal takes, in place of a sync of the files.
+    pub(crate) journal: Option<Range>,
+    /// The active segment and its bytes.
+    active: (Offset, u64),
+    /// The last record of the journal before the capture.
+    sequence: i64,
 }
 
 impl Log {
-    /// Hands over what has changed since the last round, the written end included.
-    pub(crate) fn capture(&self) -> Result<Capture, IoFailure> {
+    /// Hands over what has changed since the last round, the written end included: to the journal
+    /// where it has room and nothing but the end of the active segment changed, else file by file.
+    /// `sequence` is that of the journal's last record.
+    pub(crate) fn capture(
+        &self,
+        room: Option<&mut Room>,
+        sequence: i64,
+    ) -> Result<Capture, IoFailure> {
         let epochs_saved = self.save_epochs();
         let mut state = self.state();
         if let Err(failure) = epochs_saved {
             state.queued = false;
             return Err(failure);
         }
+        let mut capture = Capture {
+            generation: state.generation,
+            end: state.end,
+            files: Vec::new(),
+            names: false,
+            journal: None,
+            active: (state.active.base, state.active.bytes),
+            sequence,
+        };
         if state.closed {
             state.queued = false;
-            let (generation, end) = (state.generation, state.end);
-            return Ok(Capture {
-                generation,
-                end,
-                files: Vec::new(),
-                names: false,
-            });
+            return Ok(capture);
+        }
+        if let Some(room) = room
+            && let Some(range) = journal_range(&state)
+            && room.take(range.to - range.from)
+        {
+            state.queued = false;
+            capture.journal = Some(range);
+            return Ok(capture);
         }
         match self.checkpoint(&mut state) {
             // Neither is needed to recover: the scan is longer without.
@@ -53,19 +77,14 @@ impl Log {
         // Only now: what the checkpoint wrote belongs to this round.
         state.queued = false;
         state.active.unsynced = false;
-        let files = std::mem::take(&mut state.unsynced).into_values().collect();
-        let names = std::mem::take(&mut state.names_unsynced);
-        Ok(Capture {
-            generation: state.generation,
-            end: state.end,
-            files,
-            names,
-        })
+        capture.files = std::mem::take(&mut state.unsynced).into_values().collect();
+        capture.names = std::mem::take(&mut state.names_unsynced);
+        Ok(capture)
     }
 
     /// Writes indexes, and at intervals a snapshot that lets recovery start here.
     fn checkpoint(&self, state: &mut State) -> io::Result<()> {
-        let due = state.bytes_since_checkpoint >= state.config.checkpoint_bytes;
+        let due = is_checkpoint_due(state);
         let tail = state.active.offset_index.tail().len();
         if !state.cutting && (due || tail > TAIL_ENTRIES_MAX) {
             self.flush_indexes(state, false)?;
@@ -134,6 +153,30 @@ impl Log {
         lock(&self.maintenance)
     }
 
+    /// Syncs the segments of which only the journal is known to have everything, outside a round:
+    /// the journal is about to say no more of this log.
+    pub(crate) fn settle_segments(&self) -> Result<(), IoFailure> {
+        let bases: Vec<Offset> = {
+            let state = self.state();
+            let (from, to) = (state.files_end, state.synced_end);
+            let segments = state.segments();
+            let unsettled = segments
+                .iter()
+                .filter(|one| one.end > from && one.base < to);
+            unsettled.map(|one| one.base).collect()
+        };
+        for base in bases {
+            let key = (self.id, base, FileKind::Log);
+            let file = self
+                .directory
+                .judge(self.directory.files.create(&self.path, key))?;
+            // A round may be about to sync it; that one's failure fails the directory as well.
+            file.sync_data()
+                .map_err(|error| IoFailure::Failed(self.directory.fail(error)))?;
+        }
+        Ok(())
+    }
+
     /// Takes over what a sync covered, unless the log was cut or closed meanwhile. Whether the
     /// durable end moved.
     pub(crate) fn publish(&self, capture: &Capture) -> bool {
@@ -143,6 +186,16 @@ impl Log {
         }
         let moved = capture.end > state.synced_end;
         state.synced_end = state.synced_end.max(capture.end);
+        let (base, bytes) = capture.active;
+        if state.active.base == base {
+            state.active.covered_bytes = state.active.covered_bytes.max(bytes);
+        }
+        if capture.journal.is_some() {
+            return moved;
+        }
+        state.files_end = state.files_end.max(capture.end);
+        state.files_sequence = state.files_sequence.max(capture.sequence);
+        state.front_unrecorded = false;
         if !state.active.unsynced && state.end == capture.end {
             // Idle: the file may close.
             state.active.file = None;
@@ -151,4 +204,31 @@ impl Log {
         lock(&self.directory.unrecorded).insert(self.key(), recorded);
         moved || self.directory.config.durability == Durability::Relaxed
     }
+}
+
+fn is_checkpoint_due(state: &State) -> bool {
+    state.bytes_since_checkpoint >= state.config.checkpoint_bytes
+}
+
+/// What a journal would have to take for all of the log to be durable; `None` where that is more than
+/// the end of the active segment.
+fn journal_range(state: &State) -> Option<Range> {
+    let active = &state.active;
+    let only_the_end = !state.cutting
+        && !state.names_unsynced
+        && !state.epochs_unsaved
+        && !state.front_unrecorded
+        && !is_checkpoint_due(state)
+        && state.unsynced.len() == 1
+        && state.unsynced.contains_key(&(active.base, FileKind::Log))
+        && state.synced_end >= active.base
+        && state.synced_end < state.end
+        && active.covered_bytes < active.bytes;
+    let file = active.file.as_ref().filter(|_| only_the_end)?;
+    Some(Range {
+        file: file.clone(),
+        segment: active.base,
+        from: active.covered_bytes,
+        to: active.bytes,
+    })
 }

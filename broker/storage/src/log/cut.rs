@@ -59,6 +59,7 @@ impl Log {
             Source {
                 // This process wrote every snapshot below it.
                 trusted_end: end,
+                required_end: end,
                 records_lost: false,
                 all_synced: true,
                 local_start: state.local_start,
@@ -94,10 +95,13 @@ impl Log {
         })?;
         let end = plan.end;
         let names = self.directory.judge(self.open_names())?;
+        // From the record on, the journal's bytes of this log are void.
+        self.settle_segments()?;
         let recorded = {
             let state = self.state();
             Recorded {
-                end: state.synced_end.min(end),
+                end: state.files_end.min(end),
+                journaled_end: state.synced_end.min(end),
                 log_start: state.log_start.min(end),
                 ..Log::recorded(&state)
             }
@@ -108,6 +112,7 @@ impl Log {
             state.unsynced.retain(|(base, _), _| *base <= end);
             let carried = self.carry_out(plan, &mut state, &mut RecoveryReport::default());
             state.synced_end = state.synced_end.min(end);
+            state.files_end = state.files_end.min(end);
             state.log_start = state.log_start.min(end);
             if state.epochs.truncate_from(end) {
                 state.epochs_unsaved = true;
@@ -198,6 +203,7 @@ impl Log {
                 end: start,
                 log_start: state.log_start.min(start),
                 local_start: start,
+                ..Recorded::NOTHING
             }
         };
         let restarted = self.restart(recorded, epochs, producers, now, old);
@@ -219,6 +225,8 @@ impl Log {
             // Until another directory is there, nothing is known of the log: whatever a crash leaves,
             // the old one whole or none, is begun anew once more.
             Old::SetAside => {
+                // From the record on, the journal's bytes of this log are void.
+                self.settle_segments()?;
                 let local_start = self.state().local_start;
                 Recorded {
                     end: local_start,
@@ -246,6 +254,7 @@ impl Log {
             state.log_start = recorded.log_start;
             state.local_start = start;
             state.synced_end = start;
+            state.files_end = start;
             state.end = start;
             let cleared = match old {
                 Old::Goes => bases
@@ -311,6 +320,7 @@ impl Log {
         if to > state.log_start {
             // Its epochs stay until the new start is on the disk: a crash may undo the move.
             state.log_start = to;
+            state.front_unrecorded = true;
             self.queue_locked(&mut state);
         }
         Ok(state.log_start)
@@ -326,7 +336,7 @@ impl Log {
                 return Err(ChangeError::Offline);
             }
             // What is not durable yet is not let go: its end is not recorded.
-            let floor = floor.min(state.synced_end);
+            let floor = floor.min(state.files_end);
             let count = state.sealed.partition_point(|segment| segment.end <= floor);
             let going: Vec<SegmentInfo> = state.segments().into_iter().take(count).collect();
             let Some(last) = going.last() else {

@@ -33,6 +33,8 @@ pub(super) struct Surroundings<'a> {
 pub(super) struct Source {
     /// Everything below it was synced.
     pub(super) trusted_end: Offset,
+    /// Everything below it was durable: a log that ends below it is damaged.
+    pub(super) required_end: Offset,
     /// Nothing is known, so that everything counts as having been synced.
     pub(super) records_lost: bool,
     /// Everything that is there is on the disk.
@@ -187,11 +189,11 @@ impl Plan {
     pub(super) fn make(around: &Surroundings<'_>, source: &Source) -> Result<Plan, PlanError> {
         let mut listing = around.list()?;
         let passed = drop_passed(&mut listing.segments, source.local_start);
-        let trusted_end = source.trusted_end.min(source.limit);
+        let required_end = source.required_end.min(source.limit);
         let first = listing.segments.first_key_value().map(|(&base, _)| base);
         let missing = !source.records_lost && first.is_none_or(|first| first > source.local_start);
         if first.is_none() || missing {
-            if trusted_end > source.local_start {
+            if required_end > source.local_start {
                 return Err(PlanError::Damage(Damage {
                     segment: source.local_start.0,
                     position: 0,
@@ -215,8 +217,8 @@ impl Plan {
             || plan.damage.is_some();
         let is_cut = source.limit < Offset::MAX;
         let all_counts = source.records_lost || is_cut;
-        if (plan.end < trusted_end && !is_cut) || (all_counts && plan.damage.is_some()) {
-            if !is_cut && plan.end < source.local_start && trusted_end == source.local_start {
+        if (plan.end < required_end && !is_cut) || (all_counts && plan.damage.is_some()) {
+            if !is_cut && plan.end < source.local_start && required_end == source.local_start {
                 // Starting anew at the local start was interrupted.
                 let passed = std::mem::take(&mut plan.remove_segments);
                 return Ok(Plan::anew(around, source, &listing, passed));
@@ -225,7 +227,7 @@ impl Plan {
                 segment: plan.active.base.0,
                 position: plan.active.bytes,
                 offset: plan.end,
-                reason: format!("the log ends, but {trusted_end} was durable"),
+                reason: format!("the log ends, but {required_end} was durable"),
             })));
         }
         plan.tidy(&listing, origin);

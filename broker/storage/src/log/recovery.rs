@@ -13,7 +13,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
-use esker_protocol::{LeaderEpoch, Offset, Timestamp};
+use esker_protocol::{Offset, Timestamp};
 
 use super::plan::{Plan, Source, Surroundings};
 use super::state::State;
@@ -103,7 +103,7 @@ impl Log {
             PlanError::Damage(damage) => {
                 let recorded_end = match recorded {
                     RecordedEnd::Nothing => Some(Offset::ZERO),
-                    RecordedEnd::Known(recorded) => Some(recorded.end),
+                    RecordedEnd::Known(recorded) => Some(recorded.end.max(recorded.journaled_end)),
                     RecordedEnd::Unknown => None,
                 };
                 OpenLogError::Damaged {
@@ -153,6 +153,7 @@ impl Log {
         // A batch may straddle the log start, and its epoch is asked for by its base.
         let known_start = state.log_start.min(state.local_start);
         state.synced_end = source.trusted_end.clamp(state.local_start, state.end);
+        state.files_end = state.synced_end;
         state.epochs = epochs;
         state.epochs_unsaved = epochs_changed | state.epochs.forget_before(known_start);
         state.seen_epoch = source.seen_epoch;
@@ -308,6 +309,7 @@ impl Log {
             active.file = Some(self.create(active.base, FileKind::Log)?);
         }
         active.allocated = active.bytes;
+        active.covered_bytes = active.bytes;
         active.unsynced = unsynced.contains_key(&(active.base, FileKind::Log));
         state.names_unsynced |= plan.unproven
             || !unsynced.is_empty()
@@ -411,18 +413,13 @@ fn rewrite(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
 /// What the records say, as a plan needs it.
 impl Source {
     pub(super) fn new(recorded: RecordedEnd, all_synced: bool) -> Source {
-        let nothing = Recorded {
-            epoch: LeaderEpoch::NONE,
-            end: Offset::ZERO,
-            log_start: Offset::ZERO,
-            local_start: Offset::ZERO,
-        };
         let known = match recorded {
             RecordedEnd::Known(recorded) => recorded,
-            RecordedEnd::Nothing | RecordedEnd::Unknown => nothing,
+            RecordedEnd::Nothing | RecordedEnd::Unknown => Recorded::NOTHING,
         };
         Source {
             trusted_end: known.end,
+            required_end: known.end.max(known.journaled_end),
             records_lost: recorded == RecordedEnd::Unknown,
             all_synced,
             local_start: known.local_start,

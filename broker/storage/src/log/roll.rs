@@ -18,6 +18,18 @@ impl Log {
     /// Seals the active segment and begins the next at `base`. After an error nothing has changed
     /// but files that the next attempt overwrites.
     pub(super) fn roll(&self, state: &mut State, base: Offset, now: Timestamp) -> io::Result<()> {
+        let indexes = (
+            state.active.offset_index.clone(),
+            state.active.time_index.clone(),
+        );
+        let rolled = self.try_roll(state, base, now);
+        if rolled.is_err() {
+            (state.active.offset_index, state.active.time_index) = indexes;
+        }
+        rolled
+    }
+
+    fn try_roll(&self, state: &mut State, base: Offset, now: Timestamp) -> io::Result<()> {
         let sealed_base = state.active.base;
         state.active.note_time();
         self.flush_indexes(state, true)?;

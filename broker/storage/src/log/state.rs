@@ -43,7 +43,12 @@ pub(super) struct State {
     pub(super) local_start: Offset,
     /// Where the local log begins once what is being removed has gone.
     pub(super) releasing: Option<Offset>,
+    /// The end of what syncs covered: of the log's files, or of the journal.
     pub(super) synced_end: Offset,
+    /// The end of what syncs of the log's files covered.
+    pub(super) files_end: Offset,
+    /// The last record of the journal of which the files have everything.
+    pub(super) files_sequence: i64,
     pub(super) end: Offset,
 
     /// By rising base; each ends where the next begins.
@@ -58,6 +63,8 @@ pub(super) struct State {
     /// Files with unsynced bytes, held open until a sync covered them.
     pub(super) unsynced: BTreeMap<(Offset, FileKind), Arc<dyn DiskFile>>,
     pub(super) names_unsynced: bool,
+    /// Whether log start or epoch have moved and `durable-ends.log` is to say so.
+    pub(super) front_unrecorded: bool,
     /// Whether the log is among the dirty ones of its directory.
     pub(super) queued: bool,
 
@@ -99,6 +106,8 @@ impl State {
             local_start: start,
             releasing: None,
             synced_end: start,
+            files_end: start,
+            files_sequence: 0,
             end: start,
             sealed: Vec::new(),
             active: Active::new(start, now, 0),
@@ -107,6 +116,7 @@ impl State {
             bytes_since_checkpoint: 0,
             unsynced: BTreeMap::new(),
             names_unsynced: false,
+            front_unrecorded: false,
             queued: false,
             hints: [None; HINTS],
             hint_next: 0,
@@ -206,7 +216,7 @@ impl State {
             .collect();
         let kept = inside
             .iter()
-            .rposition(|at| *at <= self.synced_end)
+            .rposition(|at| *at <= self.files_end)
             .unwrap_or(0);
         inside.get(..kept).unwrap_or_default().to_vec()
     }

@@ -543,7 +543,7 @@ fn a_round_does_not_publish_across_a_cut() {
     let rig = Rig::new();
     rig.append(10);
     rig.append(10);
-    let capture = rig.log.capture().unwrap();
+    let capture = rig.log.capture(None, 0).unwrap();
     rig.log.truncate_to(Offset(1)).unwrap();
     assert!(!rig.log.publish(&capture));
     assert_eq!(rig.log.durable_end(), Offset(0));
@@ -642,7 +642,7 @@ fn a_round_that_ends_while_the_front_goes_does_not_record_the_old_start() {
     }
     while directory.commit_round().unwrap().more {}
     log.append_as_leader(&batch(1), EPOCH, NOW, false).unwrap();
-    let capture = log.capture().unwrap();
+    let capture = log.capture(None, 0).unwrap();
     for file in &capture.files {
         file.sync_data().unwrap();
     }
@@ -977,3 +977,23 @@ fn a_log_goes_on_in_place_of_the_one_that_was_set_aside() {
         (Offset(30), Offset(31))
     );
 }
+
+#[test]
+fn a_roll_that_finds_no_space_leaves_the_indexes_as_they_were() {
+    let rig = Rig::new();
+    rig.append(100);
+    rig.append(100);
+    let entries = |rig: &Rig| {
+        let state = rig.log.state();
+        let active = &state.active;
+        (active.offset_index.count(), active.time_index.count())
+    };
+    let before = entries(&rig);
+    rig.disk.set_capacity(0);
+    rig.log.roll_now(NOW).unwrap_err();
+    assert_eq!(entries(&rig), before);
+    rig.disk.set_capacity(u64::MAX);
+    rig.log.roll_now(NOW).unwrap();
+}
+
+mod journal;

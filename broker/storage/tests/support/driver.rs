@@ -32,6 +32,8 @@ pub enum Op {
     },
     Commit,
     Settle,
+    /// Sync the files of what the journal has.
+    SettleJournal,
     Roll {
         log: usize,
     },
@@ -82,6 +84,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => (log.clone(), 0..3i64).prop_map(|(log, producer)| Op::Gap { log, producer }),
         10 => Just(Op::Commit),
         4 => Just(Op::Settle),
+        2 => Just(Op::SettleJournal),
         2 => log.clone().prop_map(|log| Op::Roll { log }),
         3 => (log.clone(), any::<u8>()).prop_map(|(log, fraction)| Op::Truncate { log, fraction }),
         2 => (log.clone(), any::<u8>())
@@ -210,6 +213,7 @@ impl Driver {
             Op::Gap { log, producer } => self.gap(log, producer),
             Op::Commit => self.commit(),
             Op::Settle => self.settle(),
+            Op::SettleJournal => self.settle_journal(),
             Op::Roll { log } => self.unless_dead(self.logs[log].roll_now(self.now()).map(|_| ())),
             Op::Truncate { log, fraction } => self.truncate(log, fraction),
             Op::AdvanceStart { log, fraction } => self.advance_start(log, fraction),
@@ -355,6 +359,18 @@ impl Driver {
         self.note_published()
     }
 
+    fn settle_journal(&mut self) -> Result<(), String> {
+        let directory = self.directory.as_ref().expect("started");
+        match directory.settle_round() {
+            Err(error) => return self.unless_dead(Err(error)),
+            Ok(_) if !directory.is_settled() && !self.at_fault() => {
+                return Err("the journal is not settled".to_owned());
+            }
+            Ok(_) => {}
+        }
+        self.note_published()
+    }
+
     fn note_published(&mut self) -> Result<(), String> {
         let full = self.disk.total_bytes(Path::new("d")).unwrap_or(0) < u64::MAX;
         for (log, model) in self.logs.iter().zip(&mut self.models) {
@@ -476,6 +492,7 @@ impl Driver {
             commit: self.commit,
             open_files_max: 3,
             durable_ends_bytes_max: 600,
+            journal_bytes_max: 64 << 10,
             ..DirectoryConfig::new("d")
         };
         let mut random = || [7; 16];

@@ -6,6 +6,8 @@ fn recorded(end: i64) -> Recorded {
         end: Offset(end),
         log_start: Offset(end / 3),
         local_start: Offset(end / 2),
+        journal_sequence: end / 4,
+        journaled_end: Offset(end + 1),
     }
 }
 
@@ -63,15 +65,49 @@ fn a_newer_version_is_told_from_damage() {
 
 #[test]
 fn the_bytes_are_pinned() {
-    let one = BTreeMap::from([((TopicId([0xab; 16]), 7), recorded(300))]);
-    let hex: String = encode(&one)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    assert_eq!(
-        hex,
+    let pinned = |recorded: Recorded, expected: &str| {
+        let one = BTreeMap::from([((TopicId([0xab; 16]), 7), recorded)]);
+        let bytes = encode(&one);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, expected);
+        assert_eq!(decode(&bytes), Content::Sound(one));
+    };
+    // What was written before there was a journal reads the same.
+    let without_journal = Recorded {
+        journal_sequence: 0,
+        journaled_end: Offset::ZERO,
+        ..recorded(300)
+    };
+    pinned(
+        without_journal,
         "45736b44000000000037\
          02abababababababababababababababab0000000700000003000000000000012c\
-         0200080000000000000064010800000000000000960008f055ae"
+         0200080000000000000064010800000000000000960008f055ae",
     );
+    pinned(
+        recorded(300),
+        "45736b4400000000004b\
+         02abababababababababababababababab0000000700000003000000000000012c\
+         04000800000000000000640108000000000000009602080000000000000\
+         04b0308000000000000012d007694520a",
+    );
+}
+
+#[test]
+fn what_says_nothing_is_forgotten_but_for_the_journal() {
+    let void = |journal_sequence| Recorded {
+        journal_sequence,
+        ..Recorded::NOTHING
+    };
+    let key = |number| (TopicId([9; 16]), number);
+    let mut known = BTreeMap::from([
+        (JOURNAL, void(5)),
+        (key(0), void(5)),
+        (key(1), void(6)),
+        (key(2), recorded(10)),
+    ]);
+    forget_empty(&mut known);
+    let left: Vec<PartitionKey> = known.keys().copied().collect();
+    // The records of a deleted log that the journal still has must stay void.
+    assert_eq!(left, [JOURNAL, key(1), key(2)]);
 }

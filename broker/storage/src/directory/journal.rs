@@ -1,0 +1,485 @@
+//! `journal.log`: one file that makes small writes to many logs durable by one sync (P6).
+//!
+//! A commit round copies what was appended since the last one out of the logs' files into one record
+//! and syncs that; the files themselves are synced when the journal is full or the directory idle.
+//! The journal is then *settled*: `durable-ends.log` says so, and the next record overwrites the
+//! first. So its blocks are written over and over, and a sync moves no metadata of the file system.
+//!
+//! ```text
+//! record  "EskJ" | i16 version 0 | uuid directory | i64 sequence | i32 body length | body
+//!         | u32 CRC-32C of all between magic and checksum | zeros up to a multiple of 4096
+//! body    compact array of entries, no tagged fields
+//! entry   uuid topic id | compact string topic | i32 partition | i64 segment | i64 position
+//!         | i64 end offset | compact bytes | no tagged fields
+//! ```
+//! The body is a Kafka-flexible message. The directory's id, which no client is told, keeps what a
+//! producer wrote from being taken for a record. Sequences rise by one, over all laps: the records after the
+//! settled one are those from the start of the file on whose sequences follow it; what lies behind
+//! them is of an older lap. Each record is synced before the next is written, so only the last can be
+//! torn, and records never share a block.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use esker_protocol::records::crc32c;
+use esker_protocol::{Offset, TopicId};
+
+use super::durable_ends::{JOURNAL, PartitionKey, Recorded, put_uvarint, take_uvarint};
+use super::names::{self, FileKind, PARTITION_METADATA, decode_partition_metadata, segment_file};
+use crate::disk::{Disk, DiskFile, OpenMode, read_all};
+use crate::index::take;
+use crate::log::LogName;
+
+pub(crate) const FILE_NAME: &str = "journal.log";
+const MAGIC: &[u8; 4] = b"EskJ";
+const VERSION: i16 = 0;
+/// Magic, version, directory, sequence, length.
+const HEAD_BYTES: usize = 34;
+const CRC_BYTES: usize = 4;
+const BLOCK_BYTES: usize = 4096;
+
+/// More than this of one log is cheaper to sync in its file.
+pub(crate) const LOG_BYTES_MAX: u64 = 256 << 10;
+/// What one round journals at most.
+const ROUND_BYTES_MAX: u64 = 1 << 20;
+/// Rounds that do without the journal after it found no space.
+const PAUSE_ROUNDS: u32 = 64;
+/// What an entry takes beside its bytes, at most: a topic's name has 249 characters.
+const ENTRY_BYTES_MAX: u64 = 512;
+
+/// What a round wants to journal of a log.
+#[derive(Debug, Clone)]
+pub(crate) struct Range {
+    /// The file of the segment.
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) segment: Offset,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// What a round may still journal.
+#[derive(Debug)]
+pub(crate) struct Room {
+    bytes: u64,
+}
+
+impl Room {
+    /// Takes room for so many bytes of one log, if there is any.
+    pub(crate) fn take(&mut self, bytes: u64) -> bool {
+        let wanted = bytes + ENTRY_BYTES_MAX;
+        let fits = bytes <= LOG_BYTES_MAX && wanted <= self.bytes;
+        if fits {
+            self.bytes -= wanted;
+        }
+        fits
+    }
+}
+
+/// The open journal.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    /// `None` in a directory that does not journal.
+    file: Option<Arc<dyn DiskFile>>,
+    directory: TopicId,
+    bytes_max: u64,
+    /// Where the next record begins.
+    position: u64,
+    last_sequence: i64,
+    settled_sequence: i64,
+    /// Rounds that do without, since a record could not be written for want of space.
+    paused_rounds: u32,
+    buffer: Vec<u8>,
+}
+
+impl Journal {
+    /// A journal without a record behind the settled one.
+    pub(super) fn new(
+        file: Option<Arc<dyn DiskFile>>,
+        directory: TopicId,
+        bytes_max: u64,
+        settled_sequence: i64,
+    ) -> Journal {
+        Journal {
+            file,
+            directory,
+            bytes_max,
+            position: 0,
+            last_sequence: settled_sequence,
+            settled_sequence,
+            paused_rounds: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    pub(crate) fn last_sequence(&self) -> i64 {
+        self.last_sequence
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled_sequence == self.last_sequence
+    }
+
+    fn round_bytes_max(&self) -> u64 {
+        ROUND_BYTES_MAX.min(self.bytes_max / 4)
+    }
+
+    /// Whether another round may not fit: the files must be synced first.
+    pub(crate) fn is_full(&self) -> bool {
+        let next = self.round_bytes_max() + 2 * BLOCK_BYTES as u64;
+        !self.is_settled() && self.position + next > self.bytes_max
+    }
+
+    /// The room that the next round has.
+    pub(crate) fn room(&mut self) -> Room {
+        let pauses = self.paused_rounds > 0;
+        self.paused_rounds = self.paused_rounds.saturating_sub(1);
+        let bytes = match self.file {
+            Some(_) if !pauses => self.round_bytes_max(),
+            _ => 0,
+        };
+        Room { bytes }
+    }
+
+    /// Writes one record of what `ranges` say, read from the logs' files. Returns the file to sync.
+    /// After an error the journal is as before.
+    pub(crate) fn write(
+        &mut self,
+        ranges: &[(&LogName, &Range, Offset)],
+    ) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        let Some(file) = &self.file else {
+            return Ok(None);
+        };
+        let mut bytes = std::mem::take(&mut self.buffer);
+        bytes.clear();
+        let written = encode(&mut bytes, self.directory, self.last_sequence + 1, ranges)
+            .and_then(|()| file.write_all_at(self.position, &bytes));
+        let length = bytes.len() as u64;
+        self.buffer = bytes;
+        if let Err(error) = written {
+            self.paused_rounds = PAUSE_ROUNDS;
+            return Err(error);
+        }
+        self.position += length;
+        self.last_sequence += 1;
+        Ok(Some(file.clone()))
+    }
+
+    /// Begins again: everything up to `sequence` is in the files, and recorded to be.
+    pub(crate) fn settle(&mut self, sequence: i64) {
+        self.settled_sequence = sequence;
+        self.position = 0;
+        self.buffer = Vec::new();
+    }
+}
+
+/// Appends one record, padded to whole blocks.
+fn encode(
+    bytes: &mut Vec<u8>,
+    directory: TopicId,
+    sequence: i64,
+    ranges: &[(&LogName, &Range, Offset)],
+) -> io::Result<()> {
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_be_bytes());
+    bytes.extend_from_slice(&directory.0);
+    bytes.extend_from_slice(&sequence.to_be_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    put_uvarint(bytes, ranges.len() as u64 + 1);
+    for (name, range, end) in ranges {
+        bytes.extend_from_slice(&name.topic_id.0);
+        put_uvarint(bytes, name.topic.len() as u64 + 1);
+        bytes.extend_from_slice(name.topic.as_bytes());
+        bytes.extend_from_slice(&name.partition.to_be_bytes());
+        bytes.extend_from_slice(&range.segment.0.to_be_bytes());
+        bytes.extend_from_slice(&range.from.to_be_bytes());
+        bytes.extend_from_slice(&end.0.to_be_bytes());
+        let wanted = usize::try_from(range.to - range.from).map_err(io::Error::other)?;
+        put_uvarint(bytes, wanted as u64 + 1);
+        if range.file.read_at(range.from, wanted, bytes)? < wanted {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        put_uvarint(bytes, 0);
+    }
+    put_uvarint(bytes, 0);
+    let length = i32::try_from(bytes.len() - HEAD_BYTES).map_err(io::Error::other)?;
+    if let Some(field) = bytes.get_mut(HEAD_BYTES - 4..HEAD_BYTES) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+    let crc = crc32c(bytes.get(MAGIC.len()..).unwrap_or_default());
+    bytes.extend_from_slice(&crc.to_be_bytes());
+    bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+    Ok(())
+}
+
+/// A record that was read.
+#[derive(Debug)]
+struct Record {
+    sequence: i64,
+    /// Head to checksum, padding included.
+    bytes: u64,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    name: LogName,
+    segment: Offset,
+    position: u64,
+    end: Offset,
+    bytes: Vec<u8>,
+}
+
+/// What stands in a file at a position.
+enum Found {
+    Nothing,
+    Record(Record),
+    Newer(i16),
+}
+
+/// The record at `position`, if a whole one begins there.
+fn record_at(
+    file: &dyn DiskFile,
+    directory: TopicId,
+    position: u64,
+    length: u64,
+) -> io::Result<Found> {
+    let left = length.saturating_sub(position);
+    let mut bytes = Vec::new();
+    file.read_at(position, HEAD_BYTES, &mut bytes)?;
+    let head = match head(&bytes) {
+        Some(head) if head.directory == directory => head,
+        _ => return Ok(Found::Nothing),
+    };
+    let whole = head.body_bytes + HEAD_BYTES + CRC_BYTES;
+    if whole as u64 > left {
+        return Ok(Found::Nothing);
+    }
+    bytes.clear();
+    file.read_at(position, whole, &mut bytes)?;
+    let covered = bytes.get(MAGIC.len()..whole - CRC_BYTES);
+    let crc = bytes.last_chunk().map(|crc| u32::from_be_bytes(*crc));
+    if covered.map(crc32c) != crc {
+        return Ok(Found::Nothing);
+    }
+    if head.version != VERSION {
+        return Ok(Found::Newer(head.version));
+    }
+    let body = bytes.get(HEAD_BYTES..whole - CRC_BYTES).unwrap_or_default();
+    Ok(match entries(body) {
+        Some(entries) => Found::Record(Record {
+            sequence: head.sequence,
+            bytes: whole.next_multiple_of(BLOCK_BYTES) as u64,
+            entries,
+        }),
+        None => Found::Nothing,
+    })
+}
+
+struct Head {
+    version: i16,
+    directory: TopicId,
+    sequence: i64,
+    body_bytes: usize,
+}
+
+fn head(bytes: &[u8]) -> Option<Head> {
+    let mut rest = bytes.strip_prefix(MAGIC)?;
+    Some(Head {
+        version: i16::from_be_bytes(take(&mut rest)?),
+        directory: TopicId(take(&mut rest)?),
+        sequence: i64::from_be_bytes(take(&mut rest)?),
+        body_bytes: usize::try_from(i32::from_be_bytes(take(&mut rest)?)).ok()?,
+    })
+}
+
+fn entries(mut body: &[u8]) -> Option<Vec<Entry>> {
+    let body = &mut body;
+    let count = take_uvarint(body)?.checked_sub(1)?;
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let topic_id = TopicId(take(body)?);
+        let topic = std::str::from_utf8(take_compact(body)?).ok()?.to_owned();
+        let partition = i32::from_be_bytes(take(body)?);
+        (names::is_topic(&topic) && partition >= 0).then_some(())?;
+        entries.push(Entry {
+            name: LogName {
+                topic,
+                partition,
+                topic_id,
+            },
+            segment: Offset(i64::from_be_bytes(take(body)?)),
+            position: u64::from_be_bytes(take(body)?),
+            end: Offset(i64::from_be_bytes(take(body)?)),
+            bytes: take_compact(body)?.to_vec(),
+        });
+        (take_uvarint(body)? == 0).then_some(())?;
+    }
+    Some(entries)
+}
+
+fn take_compact<'a>(body: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(take_uvarint(body)?.checked_sub(1)?).ok()?;
+    let (field, rest) = body.split_at_checked(length)?;
+    *body = rest;
+    Some(field)
+}
+
+/// What replaying a journal found and did.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    /// The last record that was read.
+    pub(super) last_sequence: i64,
+    /// Records that were replayed.
+    pub(super) records: u64,
+    /// Whether records stand behind a damaged one: what that one held is not known.
+    pub(super) damaged: bool,
+    /// A version that this program does not know.
+    pub(super) newer: Option<i16>,
+}
+
+/// Brings the files of the logs to where the journal says they were, durably, and notes in `known` how
+/// far each was durable. Doing it again does no harm.
+pub(super) fn replay(
+    disk: &dyn Disk,
+    (directory, id): (&Path, TopicId),
+    known: &mut BTreeMap<PartitionKey, Recorded>,
+) -> io::Result<Replayed> {
+    let settled = known
+        .get(&JOURNAL)
+        .map_or(0, |entry| entry.journal_sequence);
+    let mut replayed = Replayed {
+        last_sequence: settled,
+        ..Replayed::default()
+    };
+    let file = match disk.open(&directory.join(FILE_NAME), OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(replayed),
+        Err(error) => return Err(error),
+    };
+    let length = file.len()?;
+    let mut files = Targets::new(disk, directory);
+    let mut position = 0;
+    while position < length {
+        match record_at(file.as_ref(), id, position, length)? {
+            Found::Newer(version) => {
+                replayed.newer = Some(version);
+                return Ok(replayed);
+            }
+            Found::Record(record) if record.sequence > replayed.last_sequence => {
+                // A gap: the record between was synced before this one was written.
+                replayed.damaged |= record.sequence != replayed.last_sequence + 1;
+                replayed.last_sequence = record.sequence;
+                replayed.records += 1;
+                for entry in &record.entries {
+                    files.apply(entry, record.sequence, known)?;
+                }
+                position += record.bytes;
+            }
+            // Of an older lap, or nothing: a whole record of this lap behind it means damage.
+            Found::Record(_) | Found::Nothing => position += BLOCK_BYTES as u64,
+        }
+    }
+    files.sync()?;
+    Ok(replayed)
+}
+
+/// The files that a replay writes to.
+struct Targets<'a> {
+    disk: &'a dyn Disk,
+    directory: &'a Path,
+    /// Whose log a directory is.
+    owners: BTreeMap<PathBuf, Option<TopicId>>,
+    files: BTreeMap<PathBuf, Arc<dyn DiskFile>>,
+    touched: BTreeSet<PathBuf>,
+}
+
+/// Files that a replay keeps open.
+const OPEN_FILES_MAX: usize = 256;
+
+impl<'a> Targets<'a> {
+    fn new(disk: &'a dyn Disk, directory: &'a Path) -> Targets<'a> {
+        Targets {
+            disk,
+            directory,
+            owners: BTreeMap::new(),
+            files: BTreeMap::new(),
+            touched: BTreeSet::new(),
+        }
+    }
+
+    fn apply(
+        &mut self,
+        entry: &Entry,
+        sequence: i64,
+        known: &mut BTreeMap<PartitionKey, Recorded>,
+    ) -> io::Result<()> {
+        let key = (entry.name.topic_id, entry.name.partition);
+        let recorded = known.get(&key).copied().unwrap_or(Recorded::NOTHING);
+        if sequence <= recorded.journal_sequence || entry.end <= recorded.local_start {
+            return Ok(());
+        }
+        let path = self
+            .directory
+            .join(names::partition(&entry.name.topic, entry.name.partition));
+        if self.owner(&path)? != Some(entry.name.topic_id) {
+            // Renamed away, and the want of space kept the record that says so from being written.
+            return Ok(());
+        }
+        self.write(&path, entry)?;
+        let end = recorded.journaled_end.max(entry.end);
+        let recorded = Recorded {
+            journaled_end: end,
+            ..recorded
+        };
+        known.insert(key, recorded);
+        Ok(())
+    }
+
+    fn owner(&mut self, path: &Path) -> io::Result<Option<TopicId>> {
+        if let Some(owner) = self.owners.get(path) {
+            return Ok(*owner);
+        }
+        let owner = match read_all(self.disk, &path.join(PARTITION_METADATA)) {
+            Ok(bytes) => std::str::from_utf8(&bytes)
+                .ok()
+                .and_then(decode_partition_metadata),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        self.owners.insert(path.to_owned(), owner);
+        Ok(owner)
+    }
+
+    fn write(&mut self, directory: &Path, entry: &Entry) -> io::Result<()> {
+        let path = directory.join(segment_file(entry.segment, FileKind::Log));
+        if self.files.len() >= OPEN_FILES_MAX && !self.files.contains_key(&path) {
+            self.sync()?;
+        }
+        let file = match self.files.get(&path) {
+            Some(file) => file.clone(),
+            None => {
+                let file = self.disk.open(&path, OpenMode::Create)?;
+                self.files.insert(path, file.clone());
+                self.touched.insert(directory.to_owned());
+                file
+            }
+        };
+        // Also where the same bytes are there already: after a failed sync the page cache shows what
+        // the disk has lost.
+        file.write_all_at(entry.position, &entry.bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        for file in std::mem::take(&mut self.files).values() {
+            file.sync_data()?;
+        }
+        std::mem::take(&mut self.touched)
+            .iter()
+            .try_for_each(|directory| self.disk.sync_dir(directory))
+    }
+}
+
+#[cfg(test)]
+mod tests;
