@@ -36,7 +36,7 @@ pub use commit::CommitRound;
 use commit::Settle;
 pub(crate) use format::RecordedEnd;
 pub use logs::FoundPartition;
-pub(crate) use logs::STRAY;
+pub(crate) use logs::{STRAY, read_epochs};
 pub use meta::{Incarnation, Seen};
 pub(crate) use shared::{IoFailure, Shared, is_refusal};
 

@@ -6,17 +6,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use esker_protocol::{Timestamp, TopicId};
+use esker_protocol::{LeaderEpoch, Offset, Timestamp, TopicId};
 
 use super::durable_ends::Recorded;
 use super::format::RecordedEnd;
 use super::names::{
-    self, DirectoryName, PARTITION_METADATA, decode_partition_metadata, parse_directory,
+    self, DirectoryName, EPOCH_CHECKPOINT, FileKind, PARTITION_METADATA, decode_partition_metadata,
+    parse_directory,
 };
 use super::{IoFailure, LogDirectory, Shared};
 use crate::config::LogConfig;
-use crate::disk::{OpenMode, read_all};
-use crate::error::{DirectoryError, OpenLogError};
+use crate::disk::{Disk, OpenMode, read_all};
+use crate::error::{Damage, DirectoryError, OpenLogError};
+use crate::leader_epochs::LeaderEpochs;
 use crate::lock::lock;
 use crate::log::{Log, LogName, RecoveryReport};
 
@@ -222,6 +224,68 @@ impl LogDirectory {
         self.rename_away(&name, DELETE)
     }
 
+    /// Drops the whole segments below the tier end of a log that is too damaged to be opened: they are
+    /// served from the tier (P6). Where the log does not have the tier's epoch before the tier end,
+    /// its lineage is another, and where dropping would leave the `damage` or a gap, nothing is
+    /// gained: then nothing is changed. Returns the new local start.
+    pub fn drop_tiered_segments(
+        &self,
+        found: (&str, i32, TopicId),
+        damage: &Damage,
+        (tier_end, tier_end_epoch): (Offset, LeaderEpoch),
+    ) -> Result<Option<Offset>, DirectoryError> {
+        let shared = &self.shared;
+        shared.alive()?;
+        let (topic, partition, topic_id) = found;
+        let key = (topic_id, partition);
+        let RecordedEnd::Known(recorded) = RecordedEnd::from(lock(&shared.ends).get(key)) else {
+            return Ok(None);
+        };
+        let path = shared.config.path.join(names::partition(topic, partition));
+        if shared.settle(self.topic_id_at(&path))? != Some(topic_id) {
+            return Ok(None);
+        }
+        let epochs = read_epochs(shared.disk.as_ref(), &path);
+        let lineage = shared
+            .settle(epochs)?
+            .and_then(|epochs| epochs.at(tier_end + -1));
+        let files: Vec<(Offset, FileKind)> = shared
+            .settle(shared.disk.read_dir(&path))?
+            .iter()
+            .filter_map(|entry| names::parse_segment_file(&entry.name))
+            .collect();
+        let of_data = |(base, kind): &(Offset, FileKind)| (*kind == FileKind::Log).then_some(*base);
+        let mut bases: Vec<Offset> = files.iter().filter_map(of_data).collect();
+        bases.sort();
+        // The last one that begins no later: all below it end where another begins.
+        let start = bases.iter().rev().find(|base| **base <= tier_end).copied();
+        let Some(start) = start.filter(|start| {
+            lineage == Some(tier_end_epoch)
+                && damage.segment < start.0
+                && recorded.log_start < *start
+        }) else {
+            return Ok(None);
+        };
+        let front = Recorded {
+            local_start: start,
+            ..recorded
+        };
+        match shared.record_front(key, front) {
+            Ok(()) => {}
+            Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => return Ok(None),
+            Err(IoFailure::Failed(failed)) => return Err(failed.into()),
+        }
+        let removed = files
+            .iter()
+            .filter(|(base, _)| *base < start)
+            .try_for_each(|(base, kind)| {
+                shared.remove_if_there(&path.join(names::segment_file(*base, *kind)))
+            })
+            .and_then(|()| shared.disk.sync_dir(&path));
+        shared.settle(removed)?;
+        Ok(Some(start))
+    }
+
     fn retire(&self, log: &Arc<Log>, suffix: &str) -> Result<(), DirectoryError> {
         self.shared.alive()?;
         // Maintenance works by path, and must have ended before the path becomes another log's.
@@ -330,5 +394,19 @@ impl Shared {
         self.disk.rename(path, &target)?;
         self.file_system.sync_names()?;
         Ok(target)
+    }
+}
+
+/// The leader epochs that a log's directory holds; `None` where they cannot be read.
+pub(crate) fn read_epochs(
+    disk: &dyn Disk,
+    path: &std::path::Path,
+) -> io::Result<Option<LeaderEpochs>> {
+    match read_all(disk, &path.join(EPOCH_CHECKPOINT)) {
+        Ok(bytes) => Ok(std::str::from_utf8(&bytes)
+            .ok()
+            .and_then(LeaderEpochs::decode)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }

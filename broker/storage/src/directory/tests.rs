@@ -6,7 +6,9 @@ use super::*;
 use crate::LogConfig;
 use crate::disk::{MemoryDisk, OpenMode, read_all};
 use crate::error::{AppendError, OpenLogError, ReadError};
-use crate::testing::{EPOCH, NOW, Rig, TOPIC_ID, batch, identity, open, open_log, open_with};
+use crate::testing::{
+    EPOCH, NOW, Rig, TOPIC_ID, batch, identity, log_path, open, open_log, open_with,
+};
 
 fn refused(disk: &MemoryDisk, identity: &Identity) -> OpenError {
     let before = disk.operations();
@@ -412,4 +414,43 @@ fn idle_logs_hold_no_files_beyond_the_bound() {
     }
     while directory.commit_round().unwrap().more {}
     assert!(directory.open_files() <= 4);
+}
+
+#[test]
+fn what_the_tier_has_of_a_damaged_log_is_dropped() {
+    let rig = Rig::new();
+    for _ in 0..20 {
+        rig.append(300);
+    }
+    rig.settle();
+    let bases: Vec<Offset> = rig.log.segments().iter().map(|one| one.base).collect();
+    let end = rig.log.written_end();
+    let disk = rig.disk.after_kill();
+    disk.remove_file(&log_path(0)).unwrap();
+    let directory = open(&disk).unwrap();
+    let damage = |directory: &LogDirectory| match open_log(directory).unwrap_err() {
+        OpenLogError::Damaged { damage, .. } => damage,
+        error => panic!("{error}"),
+    };
+    let found = damage(&directory);
+    let log = ("topic", 0, TOPIC_ID);
+    let tier_end = bases[2] + 1;
+    let drop_below = |tier_end, epoch| {
+        directory
+            .drop_tiered_segments(log, &found, (tier_end, LeaderEpoch(epoch)))
+            .unwrap()
+    };
+    assert_eq!(drop_below(tier_end, EPOCH.0 + 1), None, "another lineage");
+    assert_eq!(drop_below(Offset(1), EPOCH.0), None, "a gap would stay");
+    damage(&directory);
+    assert_eq!(drop_below(tier_end, EPOCH.0), Some(bases[2]));
+    let (log, _) = open_log(&directory).unwrap();
+    assert_eq!(
+        (log.start_offset(), log.local_start_offset()),
+        (Offset(0), bases[2])
+    );
+    assert_eq!(log.written_end(), end);
+    // Nothing of it is undone by a crash.
+    let after = open(&disk.after_power_cut(1)).unwrap();
+    assert_eq!(open_log(&after).unwrap().0.local_start_offset(), bases[2]);
 }

@@ -20,9 +20,9 @@ use super::state::State;
 use super::{Log, LogName};
 use crate::config::LogConfig;
 use crate::directory::durable_ends::Recorded;
-use crate::directory::names::{EPOCH_CHECKPOINT, FileKind, segment_file};
-use crate::directory::{IoFailure, RecordedEnd, Shared};
-use crate::disk::{DiskFile, read_all};
+use crate::directory::names::{FileKind, segment_file};
+use crate::directory::{IoFailure, RecordedEnd, Shared, read_epochs};
+use crate::disk::DiskFile;
 use crate::entry_file::Entry as _;
 use crate::error::{Damage, OpenLogError};
 use crate::index::{AbortedTransaction, OffsetEntry, TimeEntry};
@@ -193,14 +193,7 @@ impl Log {
     /// The leader epochs up to the end of the plan, whether the checkpoint was of no use, and whether
     /// it says anything else.
     fn load_epochs(&self, plan: &Plan) -> Result<(LeaderEpochs, bool, bool), PlanError> {
-        let path = self.path.join(EPOCH_CHECKPOINT);
-        let loaded = match read_all(self.directory.disk.as_ref(), &path) {
-            Ok(bytes) => std::str::from_utf8(&bytes)
-                .ok()
-                .and_then(LeaderEpochs::decode),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error.into()),
-        };
+        let loaded = read_epochs(self.directory.disk.as_ref(), &self.path)?;
         let empty = plan.end == plan.local_start;
         let rebuilt = loaded.is_none() && !empty;
         let saved = loaded.clone();
