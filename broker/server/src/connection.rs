@@ -7,7 +7,11 @@
 //! - Replies leave in the order of their requests.
 //! - A frame's claimed length is checked against the limit and charged to the budget that all
 //!   connections share before more than a first chunk is allocated.
-//! - At most [`REPLIES_IN_FLIGHT_MAX`] replies wait; then reading stops.
+//! - At most [`REPLIES_IN_FLIGHT_MAX`] replies wait, and of those that are built already about
+//!   [`READY_BYTES_MAX`]; then reading stops.
+//! - A large response holds room in the [`ResponseBudget`] until it is written.
+
+mod responses;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -25,8 +29,14 @@ use tracing::debug;
 
 use crate::environment::Stream;
 
+pub use responses::{Response, ResponseBudget, Room};
+
 /// Replies of one connection that may wait at a time.
 const REPLIES_IN_FLIGHT_MAX: usize = 64;
+
+/// Bytes of small replies that may be built and wait behind an earlier one. One connection cannot
+/// make the broker hold much more with requests of a few bytes.
+const READY_BYTES_MAX: usize = 1 << 20;
 
 /// What is allocated of a frame before as much of it has arrived.
 const FIRST_CHUNK_BYTES: usize = 64 << 10;
@@ -51,7 +61,7 @@ pub enum Reply {
     /// The response is there.
     Now(Vec<Bytes>),
     /// The response comes when this future has waited; `None` closes the connection.
-    Later(BoxFuture<'static, Option<Vec<Bytes>>>),
+    Later(BoxFuture<'static, Option<Response>>),
     /// No response: produce with `acks=0`.
     Nothing,
     /// The connection is closed without a response, as Kafka does for what it cannot read.
@@ -140,7 +150,7 @@ async fn run(
     stop: &CancellationToken,
 ) -> io::Result<()> {
     let mut frames = FrameReader::new(limits.budget.clone());
-    let mut waiting: VecDeque<BoxFuture<'static, Option<Vec<Bytes>>>> = VecDeque::new();
+    let mut waiting = Waiting::default();
     let mut stopped = std::pin::pin!(stop.cancelled());
     let mut reads = true;
     let mut has_ended = false;
@@ -148,16 +158,14 @@ async fn run(
     let mut heard_at = Instant::now();
     let mut silence = std::pin::pin!(tokio::time::sleep(limits.idle.min(FRAME_TIME_MAX)));
     loop {
-        if !reads && waiting.is_empty() {
+        if !reads && waiting.replies.is_empty() {
             return stream.shutdown().await;
         }
         let event = tokio::select! {
             biased;
             () = &mut stopped, if reads => Event::Stop,
-            response = next_response(&mut waiting), if !waiting.is_empty() => {
-                Event::Response(response)
-            }
-            frame = frames.next(&mut stream), if reads && waiting.len() < REPLIES_IN_FLIGHT_MAX => {
+            response = waiting.next(), if !waiting.replies.is_empty() => Event::Response(response),
+            frame = frames.next(&mut stream), if reads && waiting.has_place() => {
                 Event::Frame(frame?)
             }
             () = &mut silence, if reads || has_ended => Event::Silence,
@@ -177,14 +185,12 @@ async fn run(
                 heard_at = Instant::now();
                 let reply = apply.apply(frame, peer).await;
                 match reply {
-                    Reply::Now(response) if waiting.is_empty() => {
-                        write(&mut stream, response).await?;
+                    Reply::Now(response) if waiting.replies.is_empty() => {
+                        write(&mut stream, response.into()).await?;
                     }
-                    Reply::Now(response) => {
-                        waiting.push_back(Box::pin(std::future::ready(Some(response))));
-                    }
+                    Reply::Now(response) => waiting.push_ready(Some(response.into())),
                     // What was decoded waits with it, and so does what was charged for it.
-                    Reply::Later(response) => waiting.push_back(Box::pin(async move {
+                    Reply::Later(response) => waiting.push(Box::pin(async move {
                         let response = response.await;
                         drop(permit);
                         response
@@ -192,7 +198,7 @@ async fn run(
                     Reply::Nothing => {}
                     Reply::Close => {
                         // What was applied before is answered first.
-                        waiting.push_back(Box::pin(std::future::ready(None)));
+                        waiting.push_ready(None);
                         reads = false;
                     }
                 }
@@ -206,7 +212,7 @@ async fn run(
                     let problem = "a frame took too long to arrive";
                     return Err(io::Error::new(io::ErrorKind::TimedOut, problem));
                 }
-                if waiting.is_empty() && now.duration_since(heard_at) >= limits.idle {
+                if waiting.replies.is_empty() && now.duration_since(heard_at) >= limits.idle {
                     return Err(io::Error::new(io::ErrorKind::TimedOut, "idle for too long"));
                 }
                 silence
@@ -219,21 +225,43 @@ async fn run(
 
 enum Event {
     Stop,
-    Response(Option<Vec<Bytes>>),
+    Response(Option<Response>),
     Frame(Option<(Bytes, OwnedSemaphorePermit)>),
     Silence,
 }
 
-/// Waits for the first reply and takes it out. Cancel-safe: it stays in its place until then.
-async fn next_response(
-    waiting: &mut VecDeque<BoxFuture<'static, Option<Vec<Bytes>>>>,
-) -> Option<Vec<Bytes>> {
-    let response = match waiting.front_mut() {
-        Some(first) => first.await,
-        None => return None,
-    };
-    waiting.pop_front();
-    response
+/// Replies in the order of their requests.
+#[derive(Default)]
+struct Waiting {
+    /// Each with the bytes that are built of it already.
+    replies: VecDeque<(BoxFuture<'static, Option<Response>>, usize)>,
+    ready_bytes: usize,
+}
+
+impl Waiting {
+    fn has_place(&self) -> bool {
+        self.replies.len() < REPLIES_IN_FLIGHT_MAX && self.ready_bytes < READY_BYTES_MAX
+    }
+
+    fn push(&mut self, reply: BoxFuture<'static, Option<Response>>) {
+        self.replies.push_back((reply, 0));
+    }
+
+    fn push_ready(&mut self, response: Option<Response>) {
+        let bytes = response.as_ref().map_or(0, Response::bytes);
+        self.ready_bytes += bytes;
+        self.replies
+            .push_back((Box::pin(std::future::ready(response)), bytes));
+    }
+
+    /// Waits for the first reply and takes it out. Cancel-safe: it stays in its place until then.
+    async fn next(&mut self) -> Option<Response> {
+        let (reply, bytes) = self.replies.front_mut()?;
+        let response = reply.await;
+        self.ready_bytes -= *bytes;
+        self.replies.pop_front();
+        response
+    }
 }
 
 /// Cuts a stream into frames. All state is here, so that waiting for a frame can be given up and
@@ -335,9 +363,10 @@ impl FrameReader {
     }
 }
 
-/// Writes a response, within its time.
-async fn write(stream: &mut Box<dyn Stream>, response: Vec<Bytes>) -> io::Result<()> {
-    match timeout(WRITE_TIME_MAX, write_chunks(stream, response)).await {
+/// Writes a response, within its time, and gives back its room.
+async fn write(stream: &mut Box<dyn Stream>, response: Response) -> io::Result<()> {
+    let (chunks, _room) = response.into_parts();
+    match timeout(WRITE_TIME_MAX, write_chunks(stream, chunks)).await {
         Ok(written) => written,
         Err(_) => Err(io::Error::new(
             io::ErrorKind::TimedOut,

@@ -17,7 +17,7 @@ impl Apply for Echo {
                 let gate = Arc::clone(&self.0);
                 Reply::Later(Box::pin(async move {
                     gate.acquire().await.ok()?.forget();
-                    Some(response)
+                    Some(response.into())
                 }))
             }
             _ => Reply::Now(response),
@@ -134,4 +134,26 @@ async fn a_stop_answers_what_was_applied_and_ends() {
     assert_eq!(receive(&mut session).await, b"?waits");
     assert!(is_closed(&mut session).await);
     session.server.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_that_wait_stop_the_reading_of_more() {
+    let mut session = session(16 << 20, 1 << 20);
+    send(&mut session, b"?waits").await;
+    let body = vec![b'x'; READY_BYTES_MAX / 2];
+    let mut sent = 0;
+    while sent < 16
+        && timeout(Duration::from_secs(1), send(&mut session, &body))
+            .await
+            .is_ok()
+    {
+        sent += 1;
+    }
+    // Two wait; what follows stays in the pipe.
+    assert!((2..=4).contains(&sent), "{sent}");
+    session.gate.add_permits(1);
+    assert_eq!(receive(&mut session).await, b"?waits");
+    for _ in 0..sent {
+        assert!(receive(&mut session).await == body);
+    }
 }

@@ -2,6 +2,9 @@
 //!
 //! Sessions are not served: session id 0 in every answer, so that clients send full requests
 //! (KIP-227).
+//!
+//! What is read lies in room that was reserved for it, and keeps that until it is written. A long
+//! poll waits without room.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,7 +22,7 @@ use tokio::time::Instant;
 
 use super::Answer;
 use crate::broker::Shared;
-use crate::connection::Reply;
+use crate::connection::{Reply, Response, Room};
 use crate::partition::Partition;
 use crate::partition::read::{self, ReadFailure};
 
@@ -35,6 +38,10 @@ const REMOTE_READS_MAX: usize = 16;
 /// The longest long poll, whatever the client asks: a connection whose peer is gone is noticed by
 /// then.
 const WAIT_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// How long a fetch waits for room while others that have not been written take all of it. Then it
+/// is answered without data: clients give up on a request after 30 seconds.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// A session id that names no session, and the epochs that want none.
 const NO_SESSION: i32 = 0;
@@ -93,6 +100,10 @@ impl Answered {
     }
 }
 
+fn bytes_of(topics: &[Vec<Answered>]) -> usize {
+    topics.iter().flatten().map(Answered::bytes).sum()
+}
+
 /// Answers with what is there, or waits for more.
 pub(crate) fn apply(
     shared: &Arc<Shared>,
@@ -112,10 +123,9 @@ pub(crate) fn apply(
     let request = own(shared, answer, listener, request);
     let shared = Arc::clone(shared);
     Reply::Later(Box::pin(async move {
-        let topics = read_or_wait(&shared, &request, Instant::now() + max_wait).await;
-        let bytes: usize = topics.iter().flatten().map(Answered::bytes).sum();
-        shared.metrics.fetched(bytes);
-        respond(&shared, &request, topics)
+        let (topics, room) = read_or_wait(&shared, &request, Instant::now() + max_wait).await;
+        shared.metrics.fetched(bytes_of(&topics));
+        respond(&shared, &request, topics).map(|chunks| Response::within(room, chunks))
     }))
 }
 
@@ -177,7 +187,7 @@ async fn read_or_wait(
     shared: &Arc<Shared>,
     request: &Request,
     deadline: Instant,
-) -> Vec<Vec<Answered>> {
+) -> (Vec<Vec<Answered>>, Option<Room>) {
     loop {
         // A new one for each round: what is left of the one before is dead and gets swept.
         let wake = Arc::new(Notify::new());
@@ -192,31 +202,107 @@ async fn read_or_wait(
                 }
             }
         }
-        let answered = read_all(shared, request).await;
-        let bytes: usize = answered.iter().flatten().map(Answered::bytes).sum();
+        let mut limit = Limit::reserve(shared, request).await;
+        let answered = read_all(shared, request, limit.bytes).await;
+        let bytes = bytes_of(&answered);
+        limit.shrink_to(bytes);
         let is_final = answered
             .iter()
             .flatten()
             .any(|one| one.code != ErrorCode::None || one.diverging.is_some());
-        if is_final || bytes >= request.min_bytes || !waits_for_tail {
-            return answered;
+        let is_over = Instant::now() >= deadline || shared.stopping.is_cancelled();
+        let is_all = bytes >= request.min_bytes || (limit.is_short && bytes > 0);
+        if is_final || is_all || is_over || limit.is_refused || !waits_for_tail {
+            return (answered, limit.room);
         }
+        // Data that is too little to answer with is read again: a long poll that kept it would hold
+        // room for as long as its client pleases.
+        let nothing = (bytes == 0).then_some(answered);
+        drop(limit);
         tokio::select! {
             biased;
-            () = shared.stopping.cancelled() => return answered,
-            () = wake.notified() => {}
-            () = tokio::time::sleep_until(deadline) => return answered,
+            () = shared.stopping.cancelled() => {}
+            () = wake.notified() => continue,
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+        if let Some(answered) = nothing {
+            return (answered, None);
+        }
+    }
+}
+
+/// How much a fetch may read, and the room for it.
+struct Limit {
+    /// `None`: nothing, not even a first batch.
+    bytes: Option<usize>,
+    room: Option<Room>,
+    /// There was less room than the request could have filled.
+    is_short: bool,
+    /// There was none for too long.
+    is_refused: bool,
+}
+
+impl Limit {
+    /// Reserves room for what the request can read now, at least for the largest batch.
+    async fn reserve(shared: &Shared, request: &Request) -> Limit {
+        let (mut least, mut most) = (0, 0_usize);
+        for (_, id, partitions) in &request.topics {
+            for asked in partitions.iter().filter(|asked| asked.unknown.is_none()) {
+                if let Some(partition) = shared.partitions.get(*id, asked.index)
+                    && asked.offset < partition.high_watermark()
+                {
+                    let batch = usize::try_from(partition.config().message_bytes_max);
+                    least = least.max(batch.unwrap_or(usize::MAX));
+                    most = most.saturating_add(asked.max_bytes);
+                }
+            }
+        }
+        let mut limit = Limit {
+            bytes: None,
+            room: None,
+            is_short: false,
+            is_refused: false,
+        };
+        if least == 0 {
+            return limit;
+        }
+        let most = most.min(request.max_bytes);
+        let room = tokio::select! {
+            biased;
+            room = shared.responses.reserve(least, most) => Some(room),
+            () = shared.stopping.cancelled() => None,
+            () = tokio::time::sleep(ROOM_WAIT_MAX) => None,
+        };
+        match &room {
+            Some(room) => {
+                limit.bytes = Some(most.min(room.bytes()));
+                limit.is_short = room.bytes() < most;
+            }
+            None => limit.is_refused = true,
+        }
+        limit.room = room;
+        limit
+    }
+
+    fn shrink_to(&mut self, bytes: usize) {
+        match &mut self.room {
+            Some(room) if bytes > 0 => room.shrink_to(bytes),
+            _ => self.room = None,
         }
     }
 }
 
 /// Reads every partition in the order of the request, within its byte limits. The first one that
-/// has anything returns at least one whole batch.
-async fn read_all(shared: &Arc<Shared>, request: &Request) -> Vec<Vec<Answered>> {
-    let prefetched = prefetch(shared, request).await;
+/// has anything returns at least one whole batch, if there is room.
+async fn read_all(
+    shared: &Arc<Shared>,
+    request: &Request,
+    limit: Option<usize>,
+) -> Vec<Vec<Answered>> {
+    let prefetched = prefetch(shared, request, limit).await;
     let mut prefetched = prefetched.into_iter();
-    let mut left = request.max_bytes;
-    let mut is_first = true;
+    let mut left = limit.unwrap_or(0);
+    let mut is_first = limit.is_some();
     let mut answered = Vec::with_capacity(request.topics.len());
     for (_, id, partitions) in &request.topics {
         let mut topic = Vec::with_capacity(partitions.len());
@@ -237,10 +323,14 @@ async fn read_all(shared: &Arc<Shared>, request: &Request) -> Vec<Vec<Answered>>
 type Remote = Result<read::Data, ReadFailure>;
 
 /// Starts the reads that must go to the object store, all of one request side by side.
-async fn prefetch(shared: &Arc<Shared>, request: &Request) -> Vec<Option<Remote>> {
+async fn prefetch(
+    shared: &Arc<Shared>,
+    request: &Request,
+    limit: Option<usize>,
+) -> Vec<Option<Remote>> {
     use futures::StreamExt;
-    let mut budget = request.max_bytes;
-    let mut is_first = true;
+    let mut budget = limit.unwrap_or(0);
+    let mut is_first = limit.is_some();
     let mut reads = Vec::new();
     for (_, id, partitions) in &request.topics {
         for asked in partitions {
@@ -308,6 +398,8 @@ async fn read_one(
         Some(Ok(data)) if at_least_one && data.chunks.is_empty() => {
             Some(read::remote(shared, &partition, asked.offset, limit, true).await)
         }
+        // What came before took the room that this was read for.
+        Some(Ok(data)) if !at_least_one && data.bytes() > limit => Some(Ok(read::Data::NONE)),
         remote => remote,
     };
     let data = match remote {
