@@ -1,3 +1,6 @@
+use tokio::io::AsyncReadExt;
+use tokio::sync::Semaphore;
+
 use super::*;
 
 /// Echoes its frames; a frame that begins with `!` closes the connection, one that begins with

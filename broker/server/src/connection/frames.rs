@@ -1,0 +1,155 @@
+//! From bytes to frames, and the memory that they may take.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::PERMIT_BYTES;
+
+/// What is allocated of a frame before as much of it has arrived.
+const FIRST_CHUNK_BYTES: usize = 64 << 10;
+
+/// What a connection that has sent nothing large holds ready to read into.
+const READ_BYTES_MIN: usize = 2 << 10;
+
+/// The memory that frames being received and served may take together.
+#[derive(Clone)]
+pub struct FrameBudget {
+    permits: Arc<Semaphore>,
+    frame_bytes_max: usize,
+}
+
+impl FrameBudget {
+    /// A budget of `bytes` for frames of at most `frame_bytes_max` each. A budget smaller than one
+    /// frame is raised to one frame, so that the largest can be served.
+    #[must_use]
+    pub fn new(bytes: usize, frame_bytes_max: usize) -> FrameBudget {
+        let permits = bytes.max(frame_bytes_max).div_ceil(PERMIT_BYTES);
+        FrameBudget {
+            permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
+            frame_bytes_max,
+        }
+    }
+
+    fn check(&self, claimed: i32) -> io::Result<usize> {
+        usize::try_from(claimed)
+            .ok()
+            .filter(|&bytes| bytes <= self.frame_bytes_max)
+            .ok_or_else(|| {
+                let problem = format!("a frame claims {claimed} bytes");
+                io::Error::new(io::ErrorKind::InvalidData, problem)
+            })
+    }
+
+    async fn charge(&self, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
+        let none = || io::Error::new(io::ErrorKind::OutOfMemory, "no memory for the frame");
+        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).map_err(|_| none())?;
+        Arc::clone(&self.permits)
+            .acquire_many_owned(permits)
+            .await
+            .map_err(|_| none())
+    }
+}
+
+/// Cuts a stream into frames. All state is here, so that waiting for a frame can be given up and
+/// taken up again.
+pub(super) struct FrameReader {
+    budget: FrameBudget,
+    buffer: BytesMut,
+    /// What the frame being received is, once its length is there.
+    current: Option<(usize, OwnedSemaphorePermit)>,
+    /// Whether all of a large frame is charged to the budget.
+    is_charged: bool,
+    begun_at: Option<Instant>,
+    /// How much is asked of the socket at a time: follows the size of frames, so that a frame is one
+    /// read.
+    read_bytes: usize,
+}
+
+impl FrameReader {
+    pub(super) fn new(budget: FrameBudget) -> FrameReader {
+        FrameReader {
+            budget,
+            buffer: BytesMut::new(),
+            current: None,
+            is_charged: false,
+            begun_at: None,
+            read_bytes: READ_BYTES_MIN,
+        }
+    }
+
+    /// When the first bytes of an unfinished frame arrived.
+    pub(super) fn begun_at(&self) -> Option<Instant> {
+        self.begun_at
+    }
+
+    /// The next frame; `None` where the peer has closed the connection between frames. Cancel-safe.
+    pub(super) async fn next(
+        &mut self,
+        reader: &mut (impl AsyncRead + Unpin),
+    ) -> io::Result<Option<(Bytes, OwnedSemaphorePermit)>> {
+        loop {
+            if self.current.is_none()
+                && let Some(length) = self.buffer.first_chunk::<4>()
+            {
+                let bytes = self.budget.check(i32::from_be_bytes(*length))?;
+                // Waiting for memory is not the peer's fault; the wait is bounded by those served.
+                let permit = self.budget.charge(bytes.min(FIRST_CHUNK_BYTES)).await?;
+                self.buffer.advance(4);
+                self.current = Some((bytes, permit));
+            }
+            if let Some((bytes, _)) = &self.current {
+                let bytes = *bytes;
+                // What a length claims is charged once its first chunk has come: a peer that sends
+                // nothing but lengths holds little of what all share.
+                if bytes > FIRST_CHUNK_BYTES
+                    && !self.is_charged
+                    && self.buffer.len() >= FIRST_CHUNK_BYTES
+                {
+                    let rest = self.budget.charge(bytes - FIRST_CHUNK_BYTES).await?;
+                    if let Some((_, permit)) = self.current.as_mut() {
+                        permit.merge(rest);
+                    }
+                    self.is_charged = true;
+                }
+            }
+            if let Some((bytes, permit)) = self.current.take() {
+                if self.buffer.len() >= bytes {
+                    self.is_charged = false;
+                    let frame = self.buffer.split_to(bytes).freeze();
+                    self.begun_at = (!self.buffer.is_empty()).then(Instant::now);
+                    if bytes > FIRST_CHUNK_BYTES {
+                        // A connection does not keep what one large frame needed.
+                        self.buffer = BytesMut::from(self.buffer.as_ref());
+                    }
+                    self.read_bytes = (bytes + 4).clamp(READ_BYTES_MIN, FIRST_CHUNK_BYTES);
+                    return Ok(Some((frame, permit)));
+                }
+                // The rest of a large frame is allocated once its first chunk has come.
+                let missing = bytes - self.buffer.len();
+                let wanted = if self.buffer.len() < FIRST_CHUNK_BYTES {
+                    missing.min(FIRST_CHUNK_BYTES)
+                } else {
+                    missing
+                };
+                self.current = Some((bytes, permit));
+                self.buffer.reserve(wanted);
+            } else {
+                self.buffer.reserve(self.read_bytes);
+            }
+            if reader.read_buf(&mut self.buffer).await? == 0 {
+                let is_between = self.current.is_none() && self.buffer.is_empty();
+                return if is_between {
+                    Ok(None)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                };
+            }
+            self.begun_at.get_or_insert_with(Instant::now);
+        }
+    }
+}
