@@ -11,26 +11,47 @@ use tokio::time::Instant;
 use super::PERMIT_BYTES;
 
 /// What is allocated of a frame before as much of it has arrived.
-const FIRST_CHUNK_BYTES: usize = 64 << 10;
+pub(super) const FIRST_CHUNK_BYTES: usize = 64 << 10;
 
 /// What a connection that has sent nothing large holds ready to read into.
 const READ_BYTES_MIN: usize = 2 << 10;
 
 /// The memory that frames being received and served may take together.
+///
+/// Small frames, those of at most a first chunk, have a part of their own: none of them waits behind
+/// a large one. So have the first chunks of large frames: a frame that waits for the rest holds
+/// nothing that any frame before it in that queue still needs.
 #[derive(Clone)]
 pub struct FrameBudget {
-    permits: Arc<Semaphore>,
+    small: Arc<Semaphore>,
+    first_chunks: Arc<Semaphore>,
+    large: Arc<Semaphore>,
     frame_bytes_max: usize,
 }
 
+/// The part of small frames: one in so many bytes. They may take of the large ones' part as well
+/// what nobody there waits for.
+const SMALL_SHARE: usize = 4;
+
+/// The part of first chunks: one in so many bytes.
+const FIRST_CHUNKS_SHARE: usize = 8;
+
 impl FrameBudget {
-    /// A budget of `bytes` for frames of at most `frame_bytes_max` each. A budget smaller than one
-    /// frame is raised to one frame, so that the largest can be served.
+    /// A budget of `bytes` for frames of at most `frame_bytes_max` each. The part of large frames is
+    /// raised to one frame, so that the largest can be served.
     #[must_use]
     pub fn new(bytes: usize, frame_bytes_max: usize) -> FrameBudget {
-        let permits = bytes.max(frame_bytes_max).div_ceil(PERMIT_BYTES);
+        let small = (bytes / SMALL_SHARE).max(FIRST_CHUNK_BYTES);
+        let first_chunks = (bytes / FIRST_CHUNKS_SHARE).max(FIRST_CHUNK_BYTES);
+        let large = bytes.saturating_sub(small + first_chunks);
+        let pool = |bytes: usize| {
+            let permits = bytes.div_ceil(PERMIT_BYTES).min(Semaphore::MAX_PERMITS);
+            Arc::new(Semaphore::new(permits))
+        };
         FrameBudget {
-            permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
+            small: pool(small),
+            first_chunks: pool(first_chunks),
+            large: pool(large.max(frame_bytes_max)),
             frame_bytes_max,
         }
     }
@@ -45,14 +66,36 @@ impl FrameBudget {
             })
     }
 
-    async fn charge(&self, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
-        let none = || io::Error::new(io::ErrorKind::OutOfMemory, "no memory for the frame");
-        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).map_err(|_| none())?;
-        Arc::clone(&self.permits)
-            .acquire_many_owned(permits)
-            .await
-            .map_err(|_| none())
+    /// What a frame of `bytes` needs before more of it is read than its length.
+    async fn begin(&self, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
+        if bytes > FIRST_CHUNK_BYTES {
+            return acquire(&self.first_chunks, FIRST_CHUNK_BYTES).await;
+        }
+        for pool in [&self.small, &self.large] {
+            if let Ok(permit) = Arc::clone(pool).try_acquire_many_owned(permits(bytes)?) {
+                return Ok(permit);
+            }
+        }
+        acquire(&self.small, bytes).await
     }
+
+    /// What all of a large frame needs, its first chunk included.
+    async fn complete(&self, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
+        acquire(&self.large, bytes).await
+    }
+}
+
+fn permits(bytes: usize) -> io::Result<u32> {
+    u32::try_from(bytes.div_ceil(PERMIT_BYTES)).map_err(|_| no_memory())
+}
+
+async fn acquire(pool: &Arc<Semaphore>, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
+    let permit = Arc::clone(pool).acquire_many_owned(permits(bytes)?);
+    permit.await.map_err(|_| no_memory())
+}
+
+fn no_memory() -> io::Error {
+    io::Error::new(io::ErrorKind::OutOfMemory, "no memory for the frame")
 }
 
 /// Cuts a stream into frames. All state is here, so that waiting for a frame can be given up and
@@ -98,7 +141,7 @@ impl FrameReader {
             {
                 let bytes = self.budget.check(i32::from_be_bytes(*length))?;
                 // Waiting for memory is not the peer's fault; the wait is bounded by those served.
-                let permit = self.budget.charge(bytes.min(FIRST_CHUNK_BYTES)).await?;
+                let permit = self.budget.begin(bytes).await?;
                 self.buffer.advance(4);
                 self.current = Some((bytes, permit));
             }
@@ -110,10 +153,8 @@ impl FrameReader {
                     && !self.is_charged
                     && self.buffer.len() >= FIRST_CHUNK_BYTES
                 {
-                    let rest = self.budget.charge(bytes - FIRST_CHUNK_BYTES).await?;
-                    if let Some((_, permit)) = self.current.as_mut() {
-                        permit.merge(rest);
-                    }
+                    let whole = self.budget.complete(bytes).await?;
+                    self.current = Some((bytes, whole));
                     self.is_charged = true;
                 }
             }

@@ -1,6 +1,7 @@
 use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;
 
+use super::frames::FIRST_CHUNK_BYTES;
 use super::*;
 
 /// Echoes its frames; a frame that begins with `!` closes the connection, one that begins with
@@ -35,13 +36,17 @@ struct Session {
     stop: CancellationToken,
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test drives its own runtime")]
 fn session(budget: usize, frame_bytes_max: usize) -> Session {
+    session_within(FrameBudget::new(budget, frame_bytes_max))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test drives its own runtime")]
+fn session_within(budget: FrameBudget) -> Session {
     let (client, server) = tokio::io::duplex(1 << 20);
     let gate = Arc::new(Semaphore::new(0));
     let stop = CancellationToken::new();
     let limits = Limits {
-        budget: FrameBudget::new(budget, frame_bytes_max),
+        budget,
         idle: Duration::from_secs(600),
     };
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -159,4 +164,76 @@ async fn replies_that_wait_stop_the_reading_of_more() {
     for _ in 0..sent {
         assert!(receive(&mut session).await == body);
     }
+}
+
+/// A frame of so many bytes that waits at the gate.
+fn gated(bytes: usize) -> Vec<u8> {
+    let mut body = vec![b'x'; bytes];
+    body[0] = b'?';
+    body
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_frames_do_not_wait_behind_large_ones() {
+    let budget = FrameBudget::new(1 << 20, 1 << 20);
+    let large = gated(800_000);
+    let mut served = session_within(budget.clone());
+    send(&mut served, &large).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut waits = session_within(budget.clone());
+    send(&mut waits, &large).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut small = session_within(budget);
+    for bytes in [1, 1000, FIRST_CHUNK_BYTES] {
+        let body = vec![b'x'; bytes];
+        send(&mut small, &body).await;
+        let received = timeout(Duration::from_secs(1), receive(&mut small)).await;
+        assert!(received.is_ok_and(|received| received == body), "{bytes}");
+    }
+    // And the large one comes to its turn.
+    served.gate.add_permits(1);
+    assert!(receive(&mut served).await == large);
+    waits.gate.add_permits(1);
+    assert!(receive(&mut waits).await == large);
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_frames_that_come_at_once_do_not_hold_one_another_up() {
+    let budget = FrameBudget::new(1 << 20, 1 << 20);
+    let body = vec![b'x'; 300_000];
+    let mut sessions = Vec::new();
+    for _ in 0..40 {
+        let mut session = session_within(budget.clone());
+        let length = (body.len() as i32).to_be_bytes();
+        session.client.write_all(&length).await.unwrap();
+        let first = &body[..FIRST_CHUNK_BYTES];
+        session.client.write_all(first).await.unwrap();
+        sessions.push(session);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for session in &mut sessions {
+        let rest = &body[FIRST_CHUNK_BYTES..];
+        session.client.write_all(rest).await.unwrap();
+    }
+    for session in &mut sessions {
+        let received = timeout(Duration::from_secs(1), receive(session)).await;
+        assert!(received.is_ok_and(|received| received == body));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_frames_may_take_what_large_ones_leave() {
+    let budget = FrameBudget::new(1 << 20, 1 << 18);
+    let mut sessions = Vec::new();
+    // More than their own part: half a megabyte.
+    for _ in 0..8 {
+        let mut session = session_within(budget.clone());
+        send(&mut session, &gated(FIRST_CHUNK_BYTES)).await;
+        sessions.push(session);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut small = session_within(budget);
+    send(&mut small, b"small").await;
+    let received = timeout(Duration::from_secs(1), receive(&mut small)).await;
+    assert!(received.is_ok_and(|received| received == b"small"));
 }
