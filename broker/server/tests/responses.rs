@@ -172,3 +172,21 @@ async fn one_batch_larger_than_the_budget_is_served() {
     }
     session.broker.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn long_polls_of_one_connection_wait_side_by_side() {
+    let session = session(&[]).await;
+    let mut wire = session.pipes.connect().await;
+    create(&mut wire, "topic", 1, &[]).await;
+    let asked_at = tokio::time::Instant::now();
+    for _ in 0..10 {
+        let mut request = fetch_all("topic");
+        request.max_wait_ms = 60_000;
+        wire.send(12, &request).await;
+    }
+    for _ in 0..10 {
+        assert!(wire.receive().await.is_some());
+    }
+    assert!(asked_at.elapsed() < Duration::from_secs(61));
+    session.broker.stop().await;
+}

@@ -119,11 +119,12 @@ pub(crate) fn apply(
         return super::reply(&answer, &response);
     }
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let max_wait = max_wait.min(WAIT_TIME_MAX);
+    // From now on, also behind other replies: what waits in a row must not add up.
+    let deadline = Instant::now() + max_wait.min(WAIT_TIME_MAX);
     let request = own(shared, answer, listener, request);
     let shared = Arc::clone(shared);
     Reply::Later(Box::pin(async move {
-        let (topics, room) = read_or_wait(&shared, &request, Instant::now() + max_wait).await;
+        let (topics, room) = read_or_wait(&shared, &request, deadline).await;
         shared.metrics.fetched(bytes_of(&topics));
         respond(&shared, &request, topics).map(|chunks| Response::within(room, chunks))
     }))
