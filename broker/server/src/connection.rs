@@ -44,7 +44,8 @@ const READY_BYTES_MAX: usize = 1 << 20;
 /// One permit is this many bytes, so that budgets over 4 GiB fit a semaphore's counts.
 const PERMIT_BYTES: usize = 1024;
 
-/// How long the rest of a frame may take once its length has arrived.
+/// How long the rest of a frame may take once its first bytes have arrived. Only time in which the
+/// broker was ready to read counts.
 const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How long a peer may leave a reply unread before its connection is closed.
@@ -113,7 +114,7 @@ async fn run(
     let mut reads = true;
     let mut has_ended = false;
     // Armed once and checked when it rings: a busy connection never touches its timer.
-    let mut heard_at = Instant::now();
+    let mut active_at = Instant::now();
     let mut silence = std::pin::pin!(tokio::time::sleep(limits.idle.min(FRAME_TIME_MAX)));
     loop {
         if !reads && waiting.replies.is_empty() {
@@ -128,9 +129,17 @@ async fn run(
             }
             () = &mut silence, if reads || has_ended => Event::Silence,
         };
+        frames.pause();
+        if !matches!(event, Event::Silence) {
+            // Lost at most as often as replies wait: no request is applied before the queue is over.
+            frames.leave_queue();
+        }
         match event {
             Event::Stop => reads = false,
-            Event::Response(Some(response)) => write(&mut stream, response).await?,
+            Event::Response(Some(response)) => {
+                write(&mut stream, response).await?;
+                active_at = Instant::now();
+            }
             Event::Response(None) => return stream.shutdown().await,
             Event::Frame(None) => {
                 // The peer has closed its side: replies that come soon are sent, a long poll is not
@@ -140,7 +149,7 @@ async fn run(
                 silence.as_mut().reset(Instant::now() + LINGER_TIME_MAX);
             }
             Event::Frame(Some((frame, permit))) => {
-                heard_at = Instant::now();
+                active_at = Instant::now();
                 let reply = apply.apply(frame, peer).await;
                 match reply {
                     Reply::Now(response) if waiting.replies.is_empty() => {
@@ -164,13 +173,12 @@ async fn run(
             Event::Silence if has_ended => return Ok(()),
             Event::Silence => {
                 let now = Instant::now();
-                if let Some(begun) = frames.begun_at()
-                    && now.duration_since(begun) >= FRAME_TIME_MAX
-                {
+                if frames.time_taken() >= FRAME_TIME_MAX {
                     let problem = "a frame took too long to arrive";
                     return Err(io::Error::new(io::ErrorKind::TimedOut, problem));
                 }
-                if waiting.replies.is_empty() && now.duration_since(heard_at) >= limits.idle {
+                let is_idle = waiting.replies.is_empty() && frames.is_between();
+                if is_idle && now.duration_since(active_at) >= limits.idle {
                     return Err(io::Error::new(io::ErrorKind::TimedOut, "idle for too long"));
                 }
                 silence

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::PERMIT_BYTES;
@@ -67,31 +69,47 @@ impl FrameBudget {
     }
 
     /// What a frame of `bytes` needs before more of it is read than its length.
-    async fn begin(&self, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
+    fn begin(&self, bytes: usize) -> io::Result<Charge> {
         if bytes > FIRST_CHUNK_BYTES {
-            return acquire(&self.first_chunks, FIRST_CHUNK_BYTES).await;
+            return charge(&self.first_chunks, FIRST_CHUNK_BYTES);
         }
-        for pool in [&self.small, &self.large] {
-            if let Ok(permit) = Arc::clone(pool).try_acquire_many_owned(permits(bytes)?) {
-                return Ok(permit);
-            }
+        match charge(&self.small, bytes)? {
+            Charge::Now(permit) => Ok(Charge::Now(permit)),
+            queued => match try_charge(&self.large, bytes)? {
+                Some(permit) => Ok(Charge::Now(permit)),
+                None => Ok(queued),
+            },
         }
-        acquire(&self.small, bytes).await
     }
 
     /// What all of a large frame needs, its first chunk included.
-    async fn complete(&self, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
-        acquire(&self.large, bytes).await
+    fn complete(&self, bytes: usize) -> io::Result<Charge> {
+        charge(&self.large, bytes)
     }
+}
+
+enum Charge {
+    Now(OwnedSemaphorePermit),
+    Queued(BoxFuture<'static, Result<OwnedSemaphorePermit, AcquireError>>),
+}
+
+fn charge(pool: &Arc<Semaphore>, bytes: usize) -> io::Result<Charge> {
+    Ok(match try_charge(pool, bytes)? {
+        Some(permit) => Charge::Now(permit),
+        None => Charge::Queued(Box::pin(
+            Arc::clone(pool).acquire_many_owned(permits(bytes)?),
+        )),
+    })
+}
+
+/// Takes what is there and nobody waits for.
+fn try_charge(pool: &Arc<Semaphore>, bytes: usize) -> io::Result<Option<OwnedSemaphorePermit>> {
+    let permit = Arc::clone(pool).try_acquire_many_owned(permits(bytes)?);
+    Ok(permit.ok())
 }
 
 fn permits(bytes: usize) -> io::Result<u32> {
     u32::try_from(bytes.div_ceil(PERMIT_BYTES)).map_err(|_| no_memory())
-}
-
-async fn acquire(pool: &Arc<Semaphore>, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
-    let permit = Arc::clone(pool).acquire_many_owned(permits(bytes)?);
-    permit.await.map_err(|_| no_memory())
 }
 
 fn no_memory() -> io::Error {
@@ -107,7 +125,13 @@ pub(super) struct FrameReader {
     current: Option<(usize, OwnedSemaphorePermit)>,
     /// Whether all of a large frame is charged to the budget.
     is_charged: bool,
-    begun_at: Option<Instant>,
+    /// How long the peer has been waited for since the first bytes of an unfinished frame. What the
+    /// broker itself does, or waits for, does not count.
+    time_taken: Duration,
+    /// Since when the peer is waited for.
+    reading_since: Option<Instant>,
+    /// A place in the queue for memory, kept while the wait is given up for a moment.
+    queued: Option<BoxFuture<'static, Result<OwnedSemaphorePermit, AcquireError>>>,
     /// How much is asked of the socket at a time: follows the size of frames, so that a frame is one
     /// read.
     read_bytes: usize,
@@ -120,14 +144,51 @@ impl FrameReader {
             buffer: BytesMut::new(),
             current: None,
             is_charged: false,
-            begun_at: None,
+            time_taken: Duration::ZERO,
+            reading_since: None,
+            queued: None,
             read_bytes: READ_BYTES_MIN,
         }
     }
 
-    /// When the first bytes of an unfinished frame arrived.
-    pub(super) fn begun_at(&self) -> Option<Instant> {
-        self.begun_at
+    /// How long the peer has taken so far over an unfinished frame.
+    pub(super) fn time_taken(&self) -> Duration {
+        self.time_taken
+    }
+
+    /// Whether no part of a frame is there.
+    pub(super) fn is_between(&self) -> bool {
+        self.current.is_none() && self.buffer.is_empty()
+    }
+
+    /// Stops the peer's time: [`FrameReader::next`] was given up and will be taken up again.
+    pub(super) fn pause(&mut self) {
+        if let Some(since) = self.reading_since.take() {
+            self.time_taken += since.elapsed();
+        }
+    }
+
+    /// Gives up the place in the queue for memory: in it, memory might be given to a connection that
+    /// does something else for long.
+    pub(super) fn leave_queue(&mut self) {
+        self.queued = None;
+    }
+
+    /// Waits for memory, in the place that was kept if there is one.
+    async fn charge(
+        &mut self,
+        wait: impl FnOnce(&FrameBudget) -> io::Result<Charge>,
+    ) -> io::Result<OwnedSemaphorePermit> {
+        let queued = match self.queued.take() {
+            Some(queued) => queued,
+            None => match wait(&self.budget)? {
+                Charge::Now(permit) => return Ok(permit),
+                Charge::Queued(queued) => queued,
+            },
+        };
+        let permit = self.queued.insert(queued).await;
+        self.queued = None;
+        permit.map_err(|_| no_memory())
     }
 
     /// The next frame; `None` where the peer has closed the connection between frames. Cancel-safe.
@@ -141,7 +202,7 @@ impl FrameReader {
             {
                 let bytes = self.budget.check(i32::from_be_bytes(*length))?;
                 // Waiting for memory is not the peer's fault; the wait is bounded by those served.
-                let permit = self.budget.begin(bytes).await?;
+                let permit = self.charge(|budget| budget.begin(bytes)).await?;
                 self.buffer.advance(4);
                 self.current = Some((bytes, permit));
             }
@@ -153,7 +214,7 @@ impl FrameReader {
                     && !self.is_charged
                     && self.buffer.len() >= FIRST_CHUNK_BYTES
                 {
-                    let whole = self.budget.complete(bytes).await?;
+                    let whole = self.charge(|budget| budget.complete(bytes)).await?;
                     self.current = Some((bytes, whole));
                     self.is_charged = true;
                 }
@@ -162,7 +223,7 @@ impl FrameReader {
                 if self.buffer.len() >= bytes {
                     self.is_charged = false;
                     let frame = self.buffer.split_to(bytes).freeze();
-                    self.begun_at = (!self.buffer.is_empty()).then(Instant::now);
+                    self.time_taken = Duration::ZERO;
                     if bytes > FIRST_CHUNK_BYTES {
                         // A connection does not keep what one large frame needed.
                         self.buffer = BytesMut::from(self.buffer.as_ref());
@@ -182,15 +243,18 @@ impl FrameReader {
             } else {
                 self.buffer.reserve(self.read_bytes);
             }
-            if reader.read_buf(&mut self.buffer).await? == 0 {
-                let is_between = self.current.is_none() && self.buffer.is_empty();
-                return if is_between {
+            if !self.is_between() {
+                self.reading_since = Some(Instant::now());
+            }
+            let count = reader.read_buf(&mut self.buffer).await?;
+            self.pause();
+            if count == 0 {
+                return if self.is_between() {
                     Ok(None)
                 } else {
                     Err(io::ErrorKind::UnexpectedEof.into())
                 };
             }
-            self.begun_at.get_or_insert_with(Instant::now);
         }
     }
 }

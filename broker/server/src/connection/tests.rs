@@ -237,3 +237,85 @@ async fn small_frames_may_take_what_large_ones_leave() {
     let received = timeout(Duration::from_secs(1), receive(&mut small)).await;
     assert!(received.is_ok_and(|received| received == b"small"));
 }
+
+/// Longer than any limit on a peer that is waited for.
+const LONG: Duration = Duration::from_secs(500);
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_is_not_late_while_the_broker_does_not_read() {
+    let mut session = session(1 << 20, 1 << 20);
+    // The last two bytes arrive together with what comes before them, and nothing is read while
+    // all that waits.
+    let mut sent = b"\0\0\0\x01?".repeat(REPLIES_IN_FLIGHT_MAX);
+    sent.extend([0, 0]);
+    session.client.write_all(&sent).await.unwrap();
+    tokio::time::sleep(LONG).await;
+    session.gate.add_permits(REPLIES_IN_FLIGHT_MAX);
+    for _ in 0..REPLIES_IN_FLIGHT_MAX {
+        assert_eq!(receive(&mut session).await, b"?");
+    }
+    session.client.write_all(b"\0\x04late").await.unwrap();
+    assert_eq!(receive(&mut session).await, b"late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_is_not_late_while_it_waits_for_memory() {
+    let budget = FrameBudget::new(1 << 20, 1 << 20);
+    let large = gated(800_000);
+    let mut served = session_within(budget.clone());
+    send(&mut served, &large).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut waits = session_within(budget);
+    send(&mut waits, &large).await;
+    tokio::time::sleep(2 * LONG).await;
+    served.gate.add_permits(1);
+    assert!(receive(&mut served).await == large);
+    waits.gate.add_permits(1);
+    assert!(receive(&mut waits).await == large);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_in_the_queue_for_memory_outlasts_the_clock() {
+    let budget = FrameBudget::new(1 << 20, 1 << 20);
+    let large = gated(800_000);
+    let mut served = session_within(budget.clone());
+    send(&mut served, &large).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut first = session_within(budget.clone());
+    send(&mut first, &large).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let mut second = session_within(budget);
+    send(&mut second, &large).await;
+    // The first one's timer has rung since, the second one's has not.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    served.gate.add_permits(1);
+    assert!(receive(&mut served).await == large);
+    first.gate.add_permits(1);
+    let received = timeout(Duration::from_secs(1), receive(&mut first)).await;
+    assert!(received.is_ok_and(|received| received == large));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_waits_for_its_reply_is_not_idle() {
+    let mut session = session(1 << 20, 1 << 20);
+    send(&mut session, b"?slow").await;
+    tokio::time::sleep(2 * LONG).await;
+    session.gate.add_permits(1);
+    assert_eq!(receive(&mut session).await, b"?slow");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    send(&mut session, b"next").await;
+    assert_eq!(receive(&mut session).await, b"next");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_comes_byte_by_byte_is_late_all_the_same() {
+    let mut session = session(1 << 20, 1 << 20);
+    session.client.write_all(&[0, 0, 1, 0]).await.unwrap();
+    for _ in 0..120 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if session.client.write_all(b"x").await.is_err() {
+            return;
+        }
+    }
+    panic!("the connection is still open");
+}
