@@ -190,3 +190,19 @@ async fn long_polls_of_one_connection_wait_side_by_side() {
     assert!(asked_at.elapsed() < Duration::from_secs(61));
     session.broker.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_long_poll_that_room_does_not_cut_short_waits_for_all_that_it_wants() {
+    let session = session(&[("queued.max.response.bytes", "1048576")]).await;
+    let mut wire = session.pipes.connect().await;
+    create(&mut wire, "topic", 1, &[("max.message.bytes", "65536")]).await;
+    let small = batch(&[b"value"], NOW);
+    assert_eq!(produce(&mut wire, "topic", small, -1).await.0, 0);
+    let mut request = fetch_all("topic");
+    (request.min_bytes, request.max_wait_ms) = (10_000, 60_000);
+    let asked_at = tokio::time::Instant::now();
+    wire.send(12, &request).await;
+    assert!(wire.receive().await.is_some_and(|frame| frame.len() > 60));
+    assert!(asked_at.elapsed() >= Duration::from_secs(60));
+    session.broker.stop().await;
+}

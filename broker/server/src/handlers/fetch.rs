@@ -212,7 +212,7 @@ async fn read_or_wait(
             .flatten()
             .any(|one| one.code != ErrorCode::None || one.diverging.is_some());
         let is_over = Instant::now() >= deadline || shared.stopping.is_cancelled();
-        let is_all = bytes >= request.min_bytes || (limit.is_short && bytes > 0);
+        let is_all = bytes >= request.min_bytes || limit.is_full(bytes);
         if is_final || is_all || is_over || limit.is_refused || !waits_for_tail {
             return (answered, limit.room);
         }
@@ -239,6 +239,8 @@ struct Limit {
     room: Option<Room>,
     /// There was less room than the request could have filled.
     is_short: bool,
+    /// The largest batch that may come.
+    least: usize,
     /// There was none for too long.
     is_refused: bool,
 }
@@ -253,7 +255,7 @@ impl Limit {
                     && asked.offset < partition.high_watermark()
                 {
                     let batch = usize::try_from(partition.config().message_bytes_max);
-                    least = least.max(batch.unwrap_or(usize::MAX));
+                    least = least.max(batch.unwrap_or(usize::MAX)).max(1);
                     most = most.saturating_add(asked.max_bytes);
                 }
             }
@@ -262,6 +264,7 @@ impl Limit {
             bytes: None,
             room: None,
             is_short: false,
+            least,
             is_refused: false,
         };
         if least == 0 {
@@ -283,6 +286,11 @@ impl Limit {
         }
         limit.room = room;
         limit
+    }
+
+    /// Whether `bytes` may be all that the room is large enough for.
+    fn is_full(&self, bytes: usize) -> bool {
+        self.is_short && bytes > 0 && bytes.saturating_add(self.least) > self.bytes.unwrap_or(0)
     }
 
     fn shrink_to(&mut self, bytes: usize) {
