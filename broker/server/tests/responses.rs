@@ -4,16 +4,19 @@ mod common;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use common::{Stores, Wire, batch, config, create, fetch, produce};
-use esker_protocol::messages::FetchRequest;
 use esker_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use esker_protocol::messages::{FetchRequest, FetchResponse};
+use esker_protocol::primitive::Blob;
 use esker_protocol::records::Batches;
 use esker_server::Broker;
 use esker_server::environment::{Listener, Network, Stream};
+use esker_storage::MemoryDisk;
 use tokio::sync::{Mutex, mpsc};
 
 const NOW: i64 = 1_700_000_000_000;
@@ -73,11 +76,13 @@ struct Session {
     broker: Broker,
     pipes: Arc<Pipes>,
     registry: prometheus::Registry,
+    disk: Arc<MemoryDisk>,
 }
 
 async fn session(pairs: &[(&str, &str)]) -> Session {
     let pipes = Arc::new(Pipes::new());
-    let mut environment = Stores::new().environment();
+    let stores = Stores::new();
+    let mut environment = stores.environment();
     environment.network = Arc::clone(&pipes) as _;
     let registry = environment.registry.clone();
     let broker = Broker::start(config(pairs), environment).await;
@@ -85,6 +90,7 @@ async fn session(pairs: &[(&str, &str)]) -> Session {
         broker: broker.expect("the broker starts"),
         pipes,
         registry,
+        disk: stores.disk,
     }
 }
 
@@ -204,5 +210,52 @@ async fn a_long_poll_that_room_does_not_cut_short_waits_for_all_that_it_wants() 
     wire.send(12, &request).await;
     assert!(wire.receive().await.is_some_and(|frame| frame.len() > 60));
     assert!(asked_at.elapsed() >= Duration::from_secs(60));
+    session.broker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_poll_reads_again_only_what_has_changed() {
+    let session = session(&[]).await;
+    let mut wire = session.pipes.connect().await;
+    for topic in ["quiet", "busy"] {
+        create(&mut wire, topic, 1, &[]).await;
+    }
+    let small = batch(&[b"value"], NOW);
+    assert_eq!(produce(&mut wire, "quiet", small.clone(), -1).await.0, 0);
+
+    let mut poll = session.pipes.connect().await;
+    let mut request = fetch_all("quiet");
+    request.topics.extend(fetch_all("busy").topics);
+    request.min_bytes = 4 * small.len() as i32;
+    request.max_wait_ms = 60_000;
+    let records = async {
+        poll.call(12, &request, |response: FetchResponse<'_>| {
+            let partitions = response.responses.iter().map(|topic| &topic.partitions[0]);
+            partitions
+                .map(|partition| {
+                    let records = partition.records.as_ref().map(Blob::to_bytes);
+                    let records = records.unwrap_or_default();
+                    (partition.error_code, Batches::new(&records).count())
+                })
+                .collect::<Vec<_>>()
+        })
+        .await
+    };
+    let produced = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // It has read the quiet partition. Whoever reads it now meets damage.
+        let log = Path::new("/data/quiet-0/00000000000000000000.log");
+        session.disk.rot(log, 0, 0xff).expect("it is there");
+        for _ in 0..2 {
+            assert_eq!(produce(&mut wire, "busy", small.clone(), -1).await.0, 0);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        session.disk.rot(log, 0, 0xff).expect("it is there");
+        assert_eq!(produce(&mut wire, "busy", small.clone(), -1).await.0, 0);
+    };
+    let asked_at = tokio::time::Instant::now();
+    let (records, ()) = tokio::join!(records, produced);
+    assert_eq!(records, [(0, 1), (0, 3)]);
+    assert!(asked_at.elapsed() < Duration::from_secs(10));
     session.broker.stop().await;
 }

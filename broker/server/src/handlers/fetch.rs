@@ -4,7 +4,8 @@
 //! (KIP-227).
 //!
 //! What is read lies in room that was reserved for it, and keeps that until it is written. A long
-//! poll waits without room.
+//! poll waits without room: it remembers how much it has read of each partition, not what, and looks
+//! again only at those that have changed.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -57,6 +58,15 @@ struct Request {
     topics: Vec<(String, TopicId, Vec<Asked>)>,
 }
 
+impl Request {
+    /// Every partition asked for, in order.
+    fn asked(&self) -> impl Iterator<Item = (TopicId, &Asked)> {
+        self.topics
+            .iter()
+            .flat_map(move |(_, id, partitions)| partitions.iter().map(|asked| (*id, asked)))
+    }
+}
+
 struct Asked {
     index: i32,
     current_leader_epoch: LeaderEpoch,
@@ -78,6 +88,8 @@ struct Answered {
     diverging: Option<(LeaderEpoch, Offset)>,
     leader: Option<(i32, i32)>,
     records: Vec<Bytes>,
+    /// There is data that could not be had in time: asking again helps.
+    is_late: bool,
 }
 
 impl Answered {
@@ -92,7 +104,12 @@ impl Answered {
             diverging: None,
             leader: None,
             records: Vec::new(),
+            is_late: false,
         }
+    }
+
+    fn is_final(&self) -> bool {
+        self.code != ErrorCode::None || self.diverging.is_some()
     }
 
     fn bytes(&self) -> usize {
@@ -100,8 +117,8 @@ impl Answered {
     }
 }
 
-fn bytes_of(topics: &[Vec<Answered>]) -> usize {
-    topics.iter().flatten().map(Answered::bytes).sum()
+fn bytes_of(answered: &[Answered]) -> usize {
+    answered.iter().map(Answered::bytes).sum()
 }
 
 /// Answers with what is there, or waits for more.
@@ -124,9 +141,9 @@ pub(crate) fn apply(
     let request = own(shared, answer, listener, request);
     let shared = Arc::clone(shared);
     Reply::Later(Box::pin(async move {
-        let (topics, room) = read_or_wait(&shared, &request, deadline).await;
-        shared.metrics.fetched(bytes_of(&topics));
-        respond(&shared, &request, topics).map(|chunks| Response::within(room, chunks))
+        let (answered, room) = read_or_wait(&shared, &request, deadline).await;
+        shared.metrics.fetched(bytes_of(&answered));
+        respond(&shared, &request, answered).map(|chunks| Response::within(room, chunks))
     }))
 }
 
@@ -183,43 +200,63 @@ fn own(shared: &Shared, answer: Answer, listener: &str, request: &FetchRequest<'
     }
 }
 
+/// What a long poll remembers of a partition.
+#[derive(Clone, Default)]
+struct Seen {
+    /// High watermark and leadership when it was last looked at. When they change, whoever has
+    /// registered is woken, and forgotten.
+    state: Option<(Offset, Option<LeaderEpoch>)>,
+    /// Whether it is to be read.
+    is_changed: bool,
+    /// How many bytes the last read gave.
+    bytes: usize,
+    /// The last read came too late for what there is.
+    is_late: bool,
+}
+
 /// Reads until there are enough bytes, an error, or no time left.
 async fn read_or_wait(
     shared: &Arc<Shared>,
     request: &Request,
     deadline: Instant,
-) -> (Vec<Vec<Answered>>, Option<Room>) {
+) -> (Vec<Answered>, Option<Room>) {
+    let wake = Arc::new(Notify::new());
+    let mut seen = vec![Seen::default(); request.asked().count()];
+    let mut is_over = false;
     loop {
-        // A new one for each round: what is left of the one before is dead and gets swept.
-        let wake = Arc::new(Notify::new());
         // Registered before reading, so that what arrives meanwhile is not slept through.
-        let mut waits_for_tail = false;
-        for (_, id, partitions) in &request.topics {
-            for asked in partitions.iter().filter(|asked| asked.unknown.is_none()) {
-                if let Some(partition) = shared.partitions.get(*id, asked.index) {
-                    let seen = partition.high_watermark();
-                    partition.wake_above(seen, Arc::downgrade(&wake));
-                    waits_for_tail = true;
-                }
-            }
+        let waits_for_tail = look(shared, request, &wake, &mut seen);
+        if is_over {
+            seen.iter_mut().for_each(|seen| seen.is_changed = true);
         }
-        let mut limit = Limit::reserve(shared, request).await;
-        let answered = read_all(shared, request, limit.bytes).await;
+        let mut limit = Limit::reserve(shared, request, &seen).await;
+        let answered = read_all(shared, request, limit.bytes, &seen).await;
         let bytes = bytes_of(&answered);
         limit.shrink_to(bytes);
-        let is_final = answered
-            .iter()
-            .flatten()
-            .any(|one| one.code != ErrorCode::None || one.diverging.is_some());
-        let is_over = Instant::now() >= deadline || shared.stopping.is_cancelled();
-        let is_all = bytes >= request.min_bytes || limit.is_full(bytes);
-        if is_final || is_all || is_over || limit.is_refused || !waits_for_tail {
+        let unread = seen.iter().filter(|seen| !seen.is_changed);
+        let bytes_unread: usize = unread.map(|seen| seen.bytes).sum();
+        is_over |= bytes + bytes_unread >= request.min_bytes
+            || limit.is_full(bytes)
+            || answered.iter().any(Answered::is_final)
+            || limit.is_refused
+            || !waits_for_tail
+            || Instant::now() >= deadline
+            || shared.stopping.is_cancelled();
+        if is_over && (bytes_unread == 0 || limit.is_refused) {
             return (answered, limit.room);
         }
-        // Data that is too little to answer with is read again: a long poll that kept it would hold
-        // room for as long as its client pleases.
-        let nothing = (bytes == 0).then_some(answered);
+        // Data that is too little to answer with is read again for the answer: a long poll that kept
+        // it would hold room for as long as its client pleases.
         drop(limit);
+        if is_over {
+            continue;
+        }
+        for (seen, one) in seen.iter_mut().zip(&answered) {
+            if seen.is_changed {
+                (seen.bytes, seen.is_late) = (one.bytes(), one.is_late);
+            }
+        }
+        let nothing = (bytes + bytes_unread == 0).then_some(answered);
         tokio::select! {
             biased;
             () = shared.stopping.cancelled() => {}
@@ -229,7 +266,30 @@ async fn read_or_wait(
         if let Some(answered) = nothing {
             return (answered, None);
         }
+        is_over = true;
     }
+}
+
+/// Finds the partitions that have changed since the last look, and registers `wake` for when they
+/// change again. Says whether there is anything to wait for.
+fn look(shared: &Shared, request: &Request, wake: &Arc<Notify>, seen: &mut [Seen]) -> bool {
+    let mut waits_for_tail = false;
+    for (seen, (id, asked)) in seen.iter_mut().zip(request.asked()) {
+        let hosted = shared.partitions.get(id, asked.index);
+        let Some(partition) = hosted.filter(|_| asked.unknown.is_none()) else {
+            seen.is_changed = true;
+            continue;
+        };
+        waits_for_tail = true;
+        let high_watermark = partition.high_watermark();
+        let state = Some((high_watermark, partition.leading()));
+        seen.is_changed = seen.state != state || seen.is_late;
+        if seen.state != state {
+            partition.wake_above(high_watermark, Arc::downgrade(wake));
+            seen.state = state;
+        }
+    }
+    waits_for_tail
 }
 
 /// How much a fetch may read, and the room for it.
@@ -247,17 +307,17 @@ struct Limit {
 
 impl Limit {
     /// Reserves room for what the request can read now, at least for the largest batch.
-    async fn reserve(shared: &Shared, request: &Request) -> Limit {
+    async fn reserve(shared: &Shared, request: &Request, seen: &[Seen]) -> Limit {
         let (mut least, mut most) = (0, 0_usize);
-        for (_, id, partitions) in &request.topics {
-            for asked in partitions.iter().filter(|asked| asked.unknown.is_none()) {
-                if let Some(partition) = shared.partitions.get(*id, asked.index)
-                    && asked.offset < partition.high_watermark()
-                {
-                    let batch = usize::try_from(partition.config().message_bytes_max);
-                    least = least.max(batch.unwrap_or(usize::MAX)).max(1);
-                    most = most.saturating_add(asked.max_bytes);
-                }
+        for ((id, asked), seen) in request.asked().zip(seen) {
+            if seen.is_changed
+                && asked.unknown.is_none()
+                && let Some(partition) = shared.partitions.get(id, asked.index)
+                && asked.offset < partition.high_watermark()
+            {
+                let batch = usize::try_from(partition.config().message_bytes_max);
+                least = least.max(batch.unwrap_or(usize::MAX)).max(1);
+                most = most.saturating_add(asked.max_bytes);
             }
         }
         let mut limit = Limit {
@@ -301,30 +361,30 @@ impl Limit {
     }
 }
 
-/// Reads every partition in the order of the request, within its byte limits. The first one that
-/// has anything returns at least one whole batch, if there is room.
+/// Reads every changed partition in the order of the request, within its byte limits, and tells the
+/// state of the others. The first one that has anything returns at least one whole batch, if there
+/// is room.
 async fn read_all(
     shared: &Arc<Shared>,
     request: &Request,
     limit: Option<usize>,
-) -> Vec<Vec<Answered>> {
-    let prefetched = prefetch(shared, request, limit).await;
-    let mut prefetched = prefetched.into_iter();
+    seen: &[Seen],
+) -> Vec<Answered> {
+    let prefetched = prefetch(shared, request, limit, seen).await;
     let mut left = limit.unwrap_or(0);
     let mut is_first = limit.is_some();
-    let mut answered = Vec::with_capacity(request.topics.len());
-    for (_, id, partitions) in &request.topics {
-        let mut topic = Vec::with_capacity(partitions.len());
-        for asked in partitions {
-            let remote = prefetched.next().flatten();
-            let limit = asked.max_bytes.min(left);
-            let one = read_one(shared, request, *id, asked, limit, is_first, remote).await;
-            let bytes = one.bytes();
-            left = left.saturating_sub(bytes);
-            is_first &= bytes == 0;
-            topic.push(one);
-        }
-        answered.push(topic);
+    let mut answered = Vec::with_capacity(seen.len());
+    for (((id, asked), seen), remote) in request.asked().zip(seen).zip(prefetched) {
+        let (limit, at_least_one) = if seen.is_changed {
+            (asked.max_bytes.min(left), is_first)
+        } else {
+            (0, false)
+        };
+        let one = read_one(shared, request, id, asked, limit, at_least_one, remote).await;
+        let bytes = one.bytes();
+        left = left.saturating_sub(bytes);
+        is_first &= bytes == 0;
+        answered.push(one);
     }
     answered
 }
@@ -336,31 +396,32 @@ async fn prefetch(
     shared: &Arc<Shared>,
     request: &Request,
     limit: Option<usize>,
+    seen: &[Seen],
 ) -> Vec<Option<Remote>> {
     use futures::StreamExt;
     let mut budget = limit.unwrap_or(0);
     let mut is_first = limit.is_some();
-    let mut reads = Vec::new();
-    for (_, id, partitions) in &request.topics {
-        for asked in partitions {
-            let partition = shared.partitions.get(*id, asked.index).filter(|partition| {
-                asked.unknown.is_none()
-                    && partition.leading().is_some()
-                    && read::is_remote(partition, asked.offset)
-            });
-            let limit = asked.max_bytes.min(budget);
-            let at_least_one = std::mem::replace(&mut is_first, false);
-            let wanted = partition.filter(|_| limit > 0 || at_least_one);
-            if wanted.is_some() {
-                budget = budget.saturating_sub(limit);
-            }
-            let shared = Arc::clone(shared);
-            let offset = asked.offset;
-            reads.push(async move {
-                let partition = wanted?;
-                Some(read::remote(&shared, &partition, offset, limit, at_least_one).await)
-            });
+    let mut reads = Vec::with_capacity(seen.len());
+    for ((id, asked), seen) in request.asked().zip(seen) {
+        let hosted = shared.partitions.get(id, asked.index);
+        let partition = hosted.filter(|partition| {
+            seen.is_changed
+                && asked.unknown.is_none()
+                && partition.leading().is_some()
+                && read::is_remote(partition, asked.offset)
+        });
+        let limit = asked.max_bytes.min(budget);
+        let at_least_one = std::mem::replace(&mut is_first, false);
+        let wanted = partition.filter(|_| limit > 0 || at_least_one);
+        if wanted.is_some() {
+            budget = budget.saturating_sub(limit);
         }
+        let shared = Arc::clone(shared);
+        let offset = asked.offset;
+        reads.push(async move {
+            let partition = wanted?;
+            Some(read::remote(&shared, &partition, offset, limit, at_least_one).await)
+        });
     }
     futures::stream::iter(reads)
         .buffered(REMOTE_READS_MAX)
@@ -427,7 +488,10 @@ async fn read_one(
         Err(ReadFailure::OutOfRange) => Answered::failed(asked.index, ErrorCode::OffsetOutOfRange),
         // A range that the store does not give in time, or cannot give now, is no data yet: the
         // download goes on into the cache and the client asks again.
-        Err(ReadFailure::Later) => state_of(&partition, request, asked),
+        Err(ReadFailure::Later) => Answered {
+            is_late: true,
+            ..state_of(&partition, request, asked)
+        },
         Err(ReadFailure::Storage(error)) => {
             tracing::warn!(topic = %partition.topic, partition = partition.index, %error, "a fetch failed");
             let code = if request.answer.version <= STORAGE_ERROR_UNKNOWN_VERSION_MAX {
@@ -466,20 +530,22 @@ fn state_of(partition: &Partition, request: &Request, asked: &Asked) -> Answered
         diverging: None,
         leader: None,
         records: Vec::new(),
+        is_late: false,
     }
 }
 
-fn respond(shared: &Shared, request: &Request, topics: Vec<Vec<Answered>>) -> Option<Vec<Bytes>> {
+fn respond(shared: &Shared, request: &Request, answered: Vec<Answered>) -> Option<Vec<Bytes>> {
     let mut leaders = Vec::new();
+    let mut answered = answered.into_iter();
     let responses = request
         .topics
         .iter()
-        .zip(topics)
-        .map(|((name, id, _), partitions)| FetchableTopicResponse {
+        .map(|(name, id, partitions)| FetchableTopicResponse {
             topic: Cow::Borrowed(name.as_str()),
             topic_id: *id,
-            partitions: partitions
-                .into_iter()
+            partitions: answered
+                .by_ref()
+                .take(partitions.len())
                 .map(|one| {
                     leaders.extend(one.leader.map(|(leader, _)| leader));
                     partition_data(one)
