@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 
 use crate::commit::{self, Dirty};
 use crate::config::{Config, Durability, Endpoint, HostPort};
-use crate::connection::{FrameBudget, Limits};
+use crate::connection::{FrameBudget, Limits, ResponseBudget};
 use crate::dispatch::Dispatcher;
 use crate::environment::{Environment, Listener, Work};
 use crate::listener::Gate;
@@ -58,6 +58,8 @@ pub struct Shared {
     pub producer_ids: ProducerIds,
     /// Tells when partitions begin to be led.
     pub replicas: Replicas,
+    /// The memory of large responses.
+    pub responses: ResponseBudget,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the broker stops taking requests.
@@ -316,6 +318,7 @@ impl Broker {
                 .collect(),
             producer_ids: ProducerIds::default(),
             replicas: Replicas::default(),
+            responses: ResponseBudget::new(config.responses_bytes_max),
             metrics,
             stopping: stages.listeners.stop.clone(),
             registration,

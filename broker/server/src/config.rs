@@ -52,6 +52,8 @@ pub struct Config {
     /// `queued.max.request.bytes`: the budget that requests being served share. Where it is not set
     /// (Kafka's -1) it is 256 MiB, never unbounded.
     pub requests_bytes_max: usize,
+    /// `queued.max.response.bytes`: the budget that responses not yet written share.
+    pub responses_bytes_max: usize,
     /// `connections.max.idle.ms`.
     pub connection_idle: Duration,
     /// `max.connections`.
@@ -295,6 +297,7 @@ impl Config {
                 ..1 => REQUESTS_BYTES_MAX,
                 bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
             },
+            responses_bytes_max: values.size("queued.max.response.bytes", 1, None)?,
             connection_idle: values.millis("connections.max.idle.ms", None)?,
             connections_max: values.size("max.connections", 0, None)?,
             fetch_bytes_max: values.size("fetch.max.bytes", 1024, None)?,

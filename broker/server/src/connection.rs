@@ -7,7 +7,12 @@
 //! - Replies leave in the order of their requests.
 //! - A frame's claimed length is checked against the limit and charged to the budget that all
 //!   connections share before more than a first chunk is allocated.
-//! - At most [`REPLIES_IN_FLIGHT_MAX`] replies wait; then reading stops.
+//! - At most [`REPLIES_IN_FLIGHT_MAX`] replies wait, and of those that are built already about
+//!   [`READY_BYTES_MAX`]; then reading stops.
+//! - A large response holds room in the [`ResponseBudget`] until it is written.
+
+mod frames;
+mod responses;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -15,26 +20,32 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::environment::Stream;
+use frames::FrameReader;
+
+pub use frames::FrameBudget;
+pub use responses::{Response, ResponseBudget, Room};
 
 /// Replies of one connection that may wait at a time.
 const REPLIES_IN_FLIGHT_MAX: usize = 64;
 
-/// What is allocated of a frame before as much of it has arrived.
-const FIRST_CHUNK_BYTES: usize = 64 << 10;
+/// Bytes of small replies that may be built and wait behind an earlier one. One connection cannot
+/// make the broker hold much more with requests of a few bytes.
+const READY_BYTES_MAX: usize = 1 << 20;
 
-/// What a connection that has sent nothing large holds ready to read into.
-const READ_BYTES_MIN: usize = 2 << 10;
+/// One permit is this many bytes, so that budgets over 4 GiB fit a semaphore's counts.
+const PERMIT_BYTES: usize = 1024;
 
-/// How long the rest of a frame may take once its length has arrived.
+/// How long the rest of a frame may take once its first bytes have arrived. Only time in which the
+/// broker was ready to read counts.
 const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How long a peer may leave a reply unread before its connection is closed.
@@ -51,7 +62,7 @@ pub enum Reply {
     /// The response is there.
     Now(Vec<Bytes>),
     /// The response comes when this future has waited; `None` closes the connection.
-    Later(BoxFuture<'static, Option<Vec<Bytes>>>),
+    Later(BoxFuture<'static, Option<Response>>),
     /// No response: produce with `acks=0`.
     Nothing,
     /// The connection is closed without a response, as Kafka does for what it cannot read.
@@ -63,48 +74,6 @@ pub enum Reply {
 pub trait Apply: Send + Sync {
     /// Applies the request and says how it is answered.
     async fn apply(&self, frame: Bytes, peer: SocketAddr) -> Reply;
-}
-
-/// The memory that frames being received and served may take together.
-#[derive(Clone)]
-pub struct FrameBudget {
-    permits: Arc<Semaphore>,
-    frame_bytes_max: usize,
-}
-
-/// One permit is this many bytes, so that budgets over 4 GiB fit a semaphore's counts.
-const PERMIT_BYTES: usize = 1024;
-
-impl FrameBudget {
-    /// A budget of `bytes` for frames of at most `frame_bytes_max` each. A budget smaller than one
-    /// frame is raised to one frame, so that the largest can be served.
-    #[must_use]
-    pub fn new(bytes: usize, frame_bytes_max: usize) -> FrameBudget {
-        let permits = bytes.max(frame_bytes_max).div_ceil(PERMIT_BYTES);
-        FrameBudget {
-            permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
-            frame_bytes_max,
-        }
-    }
-
-    fn check(&self, claimed: i32) -> io::Result<usize> {
-        usize::try_from(claimed)
-            .ok()
-            .filter(|&bytes| bytes <= self.frame_bytes_max)
-            .ok_or_else(|| {
-                let problem = format!("a frame claims {claimed} bytes");
-                io::Error::new(io::ErrorKind::InvalidData, problem)
-            })
-    }
-
-    async fn charge(&self, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
-        let none = || io::Error::new(io::ErrorKind::OutOfMemory, "no memory for the frame");
-        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).map_err(|_| none())?;
-        Arc::clone(&self.permits)
-            .acquire_many_owned(permits)
-            .await
-            .map_err(|_| none())
-    }
 }
 
 /// Limits of one connection.
@@ -140,31 +109,37 @@ async fn run(
     stop: &CancellationToken,
 ) -> io::Result<()> {
     let mut frames = FrameReader::new(limits.budget.clone());
-    let mut waiting: VecDeque<BoxFuture<'static, Option<Vec<Bytes>>>> = VecDeque::new();
+    let mut waiting = Waiting::default();
     let mut stopped = std::pin::pin!(stop.cancelled());
     let mut reads = true;
     let mut has_ended = false;
     // Armed once and checked when it rings: a busy connection never touches its timer.
-    let mut heard_at = Instant::now();
+    let mut active_at = Instant::now();
     let mut silence = std::pin::pin!(tokio::time::sleep(limits.idle.min(FRAME_TIME_MAX)));
     loop {
-        if !reads && waiting.is_empty() {
+        if !reads && waiting.replies.is_empty() {
             return stream.shutdown().await;
         }
         let event = tokio::select! {
             biased;
             () = &mut stopped, if reads => Event::Stop,
-            response = next_response(&mut waiting), if !waiting.is_empty() => {
-                Event::Response(response)
-            }
-            frame = frames.next(&mut stream), if reads && waiting.len() < REPLIES_IN_FLIGHT_MAX => {
+            response = waiting.next(), if !waiting.replies.is_empty() => Event::Response(response),
+            frame = frames.next(&mut stream), if reads && waiting.has_place() => {
                 Event::Frame(frame?)
             }
             () = &mut silence, if reads || has_ended => Event::Silence,
         };
+        frames.pause();
+        if !matches!(event, Event::Silence) {
+            // Lost at most as often as replies wait: no request is applied before the queue is over.
+            frames.leave_queue();
+        }
         match event {
             Event::Stop => reads = false,
-            Event::Response(Some(response)) => write(&mut stream, response).await?,
+            Event::Response(Some(response)) => {
+                write(&mut stream, response).await?;
+                active_at = Instant::now();
+            }
             Event::Response(None) => return stream.shutdown().await,
             Event::Frame(None) => {
                 // The peer has closed its side: replies that come soon are sent, a long poll is not
@@ -174,17 +149,15 @@ async fn run(
                 silence.as_mut().reset(Instant::now() + LINGER_TIME_MAX);
             }
             Event::Frame(Some((frame, permit))) => {
-                heard_at = Instant::now();
+                active_at = Instant::now();
                 let reply = apply.apply(frame, peer).await;
                 match reply {
-                    Reply::Now(response) if waiting.is_empty() => {
-                        write(&mut stream, response).await?;
+                    Reply::Now(response) if waiting.replies.is_empty() => {
+                        write(&mut stream, response.into()).await?;
                     }
-                    Reply::Now(response) => {
-                        waiting.push_back(Box::pin(std::future::ready(Some(response))));
-                    }
+                    Reply::Now(response) => waiting.push_ready(Some(response.into())),
                     // What was decoded waits with it, and so does what was charged for it.
-                    Reply::Later(response) => waiting.push_back(Box::pin(async move {
+                    Reply::Later(response) => waiting.push(Box::pin(async move {
                         let response = response.await;
                         drop(permit);
                         response
@@ -192,7 +165,7 @@ async fn run(
                     Reply::Nothing => {}
                     Reply::Close => {
                         // What was applied before is answered first.
-                        waiting.push_back(Box::pin(std::future::ready(None)));
+                        waiting.push_ready(None);
                         reads = false;
                     }
                 }
@@ -200,13 +173,12 @@ async fn run(
             Event::Silence if has_ended => return Ok(()),
             Event::Silence => {
                 let now = Instant::now();
-                if let Some(begun) = frames.begun_at()
-                    && now.duration_since(begun) >= FRAME_TIME_MAX
-                {
+                if frames.time_taken() >= FRAME_TIME_MAX {
                     let problem = "a frame took too long to arrive";
                     return Err(io::Error::new(io::ErrorKind::TimedOut, problem));
                 }
-                if waiting.is_empty() && now.duration_since(heard_at) >= limits.idle {
+                let is_idle = waiting.replies.is_empty() && frames.is_between();
+                if is_idle && now.duration_since(active_at) >= limits.idle {
                     return Err(io::Error::new(io::ErrorKind::TimedOut, "idle for too long"));
                 }
                 silence
@@ -219,125 +191,49 @@ async fn run(
 
 enum Event {
     Stop,
-    Response(Option<Vec<Bytes>>),
+    Response(Option<Response>),
     Frame(Option<(Bytes, OwnedSemaphorePermit)>),
     Silence,
 }
 
-/// Waits for the first reply and takes it out. Cancel-safe: it stays in its place until then.
-async fn next_response(
-    waiting: &mut VecDeque<BoxFuture<'static, Option<Vec<Bytes>>>>,
-) -> Option<Vec<Bytes>> {
-    let response = match waiting.front_mut() {
-        Some(first) => first.await,
-        None => return None,
-    };
-    waiting.pop_front();
-    response
+/// Replies in the order of their requests.
+#[derive(Default)]
+struct Waiting {
+    /// Each with the bytes that are built of it already.
+    replies: VecDeque<(BoxFuture<'static, Option<Response>>, usize)>,
+    ready_bytes: usize,
 }
 
-/// Cuts a stream into frames. All state is here, so that waiting for a frame can be given up and
-/// taken up again.
-struct FrameReader {
-    budget: FrameBudget,
-    buffer: BytesMut,
-    /// What the frame being received is, once its length is there.
-    current: Option<(usize, OwnedSemaphorePermit)>,
-    /// Whether all of a large frame is charged to the budget.
-    is_charged: bool,
-    begun_at: Option<Instant>,
-    /// How much is asked of the socket at a time: follows the size of frames, so that a frame is one
-    /// read.
-    read_bytes: usize,
-}
-
-impl FrameReader {
-    fn new(budget: FrameBudget) -> FrameReader {
-        FrameReader {
-            budget,
-            buffer: BytesMut::new(),
-            current: None,
-            is_charged: false,
-            begun_at: None,
-            read_bytes: READ_BYTES_MIN,
-        }
+impl Waiting {
+    fn has_place(&self) -> bool {
+        self.replies.len() < REPLIES_IN_FLIGHT_MAX && self.ready_bytes < READY_BYTES_MAX
     }
 
-    /// When the first bytes of an unfinished frame arrived.
-    fn begun_at(&self) -> Option<Instant> {
-        self.begun_at
+    fn push(&mut self, reply: BoxFuture<'static, Option<Response>>) {
+        self.replies.push_back((reply, 0));
     }
 
-    /// The next frame; `None` where the peer has closed the connection between frames. Cancel-safe.
-    async fn next(
-        &mut self,
-        reader: &mut (impl AsyncRead + Unpin),
-    ) -> io::Result<Option<(Bytes, OwnedSemaphorePermit)>> {
-        loop {
-            if self.current.is_none()
-                && let Some(length) = self.buffer.first_chunk::<4>()
-            {
-                let bytes = self.budget.check(i32::from_be_bytes(*length))?;
-                // Waiting for memory is not the peer's fault; the wait is bounded by those served.
-                let permit = self.budget.charge(bytes.min(FIRST_CHUNK_BYTES)).await?;
-                self.buffer.advance(4);
-                self.current = Some((bytes, permit));
-            }
-            if let Some((bytes, _)) = &self.current {
-                let bytes = *bytes;
-                // What a length claims is charged once its first chunk has come: a peer that sends
-                // nothing but lengths holds little of what all share.
-                if bytes > FIRST_CHUNK_BYTES
-                    && !self.is_charged
-                    && self.buffer.len() >= FIRST_CHUNK_BYTES
-                {
-                    let rest = self.budget.charge(bytes - FIRST_CHUNK_BYTES).await?;
-                    if let Some((_, permit)) = self.current.as_mut() {
-                        permit.merge(rest);
-                    }
-                    self.is_charged = true;
-                }
-            }
-            if let Some((bytes, permit)) = self.current.take() {
-                if self.buffer.len() >= bytes {
-                    self.is_charged = false;
-                    let frame = self.buffer.split_to(bytes).freeze();
-                    self.begun_at = (!self.buffer.is_empty()).then(Instant::now);
-                    if bytes > FIRST_CHUNK_BYTES {
-                        // A connection does not keep what one large frame needed.
-                        self.buffer = BytesMut::from(self.buffer.as_ref());
-                    }
-                    self.read_bytes = (bytes + 4).clamp(READ_BYTES_MIN, FIRST_CHUNK_BYTES);
-                    return Ok(Some((frame, permit)));
-                }
-                // The rest of a large frame is allocated once its first chunk has come.
-                let missing = bytes - self.buffer.len();
-                let wanted = if self.buffer.len() < FIRST_CHUNK_BYTES {
-                    missing.min(FIRST_CHUNK_BYTES)
-                } else {
-                    missing
-                };
-                self.current = Some((bytes, permit));
-                self.buffer.reserve(wanted);
-            } else {
-                self.buffer.reserve(self.read_bytes);
-            }
-            if reader.read_buf(&mut self.buffer).await? == 0 {
-                let is_between = self.current.is_none() && self.buffer.is_empty();
-                return if is_between {
-                    Ok(None)
-                } else {
-                    Err(io::ErrorKind::UnexpectedEof.into())
-                };
-            }
-            self.begun_at.get_or_insert_with(Instant::now);
-        }
+    fn push_ready(&mut self, response: Option<Response>) {
+        let bytes = response.as_ref().map_or(0, Response::bytes);
+        self.ready_bytes += bytes;
+        self.replies
+            .push_back((Box::pin(std::future::ready(response)), bytes));
+    }
+
+    /// Waits for the first reply and takes it out. Cancel-safe: it stays in its place until then.
+    async fn next(&mut self) -> Option<Response> {
+        let (reply, bytes) = self.replies.front_mut()?;
+        let response = reply.await;
+        self.ready_bytes -= *bytes;
+        self.replies.pop_front();
+        response
     }
 }
 
-/// Writes a response, within its time.
-async fn write(stream: &mut Box<dyn Stream>, response: Vec<Bytes>) -> io::Result<()> {
-    match timeout(WRITE_TIME_MAX, write_chunks(stream, response)).await {
+/// Writes a response, within its time, and gives back its room.
+async fn write(stream: &mut Box<dyn Stream>, response: Response) -> io::Result<()> {
+    let (chunks, _room) = response.into_parts();
+    match timeout(WRITE_TIME_MAX, write_chunks(stream, chunks)).await {
         Ok(written) => written,
         Err(_) => Err(io::Error::new(
             io::ErrorKind::TimedOut,

@@ -34,6 +34,7 @@ pub const OWN_KEYS: &[OwnKey] = &[
     OwnKey { name: "object.store.url", kind: Kind::String, default: None, text: "Where sealed segments go: `s3://bucket/prefix`, `file:///path`, `memory:` (tests only), or `none`." },
     OwnKey { name: "offload.max.age.ms", kind: Kind::Long, default: Some("600000"), text: "How long a sealed segment under `offload.min.bytes` waits for its successors before it is offloaded." },
     OwnKey { name: "offload.min.bytes", kind: Kind::Long, default: Some("1048576"), text: "Sealed segments are bundled until an object has this many bytes." },
+    OwnKey { name: "queued.max.response.bytes", kind: Kind::Long, default: Some("268435456"), text: "Memory for fetch responses that are not yet written, over all connections. Where it gets scarce, because many consumers read slowly, fetches are answered with less data, and at last wait." },
     OwnKey { name: "remote.cache.bytes", kind: Kind::Long, default: Some("134217728"), text: "Memory for data read from the object store." },
     OwnKey { name: "shutdown.timeout.ms", kind: Kind::Long, default: Some("10000"), text: "How long a stop waits for requests in flight and open connections." },
     OwnKey { name: "validation", kind: Kind::String, default: Some("default"), text: "Default of the topic setting `validation`: `default` checks the header and CRC of a produced batch, `full` walks its records as Kafka does." },

@@ -2,6 +2,10 @@
 //!
 //! Sessions are not served: session id 0 in every answer, so that clients send full requests
 //! (KIP-227).
+//!
+//! What is read lies in room that was reserved for it, and keeps that until it is written. A long
+//! poll waits without room: it remembers how much it has read of each partition, not what, and looks
+//! again only at those that have changed.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,7 +23,7 @@ use tokio::time::Instant;
 
 use super::Answer;
 use crate::broker::Shared;
-use crate::connection::Reply;
+use crate::connection::{Reply, Response, Room};
 use crate::partition::Partition;
 use crate::partition::read::{self, ReadFailure};
 
@@ -36,6 +40,10 @@ const REMOTE_READS_MAX: usize = 16;
 /// then.
 const WAIT_TIME_MAX: Duration = Duration::from_secs(300);
 
+/// How long a fetch waits for room while others that have not been written take all of it. Then it
+/// is answered without data: clients give up on a request after 30 seconds.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// A session id that names no session, and the epochs that want none.
 const NO_SESSION: i32 = 0;
 const SESSION_EPOCH_FIRST: i32 = 0;
@@ -48,6 +56,15 @@ struct Request {
     max_bytes: usize,
     read_committed: bool,
     topics: Vec<(String, TopicId, Vec<Asked>)>,
+}
+
+impl Request {
+    /// Every partition asked for, in order.
+    fn asked(&self) -> impl Iterator<Item = (TopicId, &Asked)> {
+        self.topics
+            .iter()
+            .flat_map(move |(_, id, partitions)| partitions.iter().map(|asked| (*id, asked)))
+    }
 }
 
 struct Asked {
@@ -71,6 +88,8 @@ struct Answered {
     diverging: Option<(LeaderEpoch, Offset)>,
     leader: Option<(i32, i32)>,
     records: Vec<Bytes>,
+    /// There is data that could not be had in time: asking again helps.
+    is_late: bool,
 }
 
 impl Answered {
@@ -85,12 +104,21 @@ impl Answered {
             diverging: None,
             leader: None,
             records: Vec::new(),
+            is_late: false,
         }
+    }
+
+    fn is_final(&self) -> bool {
+        self.code != ErrorCode::None || self.diverging.is_some()
     }
 
     fn bytes(&self) -> usize {
         self.records.iter().map(Bytes::len).sum()
     }
+}
+
+fn bytes_of(answered: &[Answered]) -> usize {
+    answered.iter().map(Answered::bytes).sum()
 }
 
 /// Answers with what is there, or waits for more.
@@ -108,14 +136,14 @@ pub(crate) fn apply(
         return super::reply(&answer, &response);
     }
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let max_wait = max_wait.min(WAIT_TIME_MAX);
+    // From now on, also behind other replies: what waits in a row must not add up.
+    let deadline = Instant::now() + max_wait.min(WAIT_TIME_MAX);
     let request = own(shared, answer, listener, request);
     let shared = Arc::clone(shared);
     Reply::Later(Box::pin(async move {
-        let topics = read_or_wait(&shared, &request, Instant::now() + max_wait).await;
-        let bytes: usize = topics.iter().flatten().map(Answered::bytes).sum();
-        shared.metrics.fetched(bytes);
-        respond(&shared, &request, topics)
+        let (answered, room) = read_or_wait(&shared, &request, deadline).await;
+        shared.metrics.fetched(bytes_of(&answered));
+        respond(&shared, &request, answered).map(|chunks| Response::within(room, chunks))
     }))
 }
 
@@ -172,64 +200,191 @@ fn own(shared: &Shared, answer: Answer, listener: &str, request: &FetchRequest<'
     }
 }
 
+/// What a long poll remembers of a partition.
+#[derive(Clone, Default)]
+struct Seen {
+    /// High watermark and leadership when it was last looked at. When they change, whoever has
+    /// registered is woken, and forgotten.
+    state: Option<(Offset, Option<LeaderEpoch>)>,
+    /// Whether it is to be read.
+    is_changed: bool,
+    /// How many bytes the last read gave.
+    bytes: usize,
+    /// The last read came too late for what there is.
+    is_late: bool,
+}
+
 /// Reads until there are enough bytes, an error, or no time left.
 async fn read_or_wait(
     shared: &Arc<Shared>,
     request: &Request,
     deadline: Instant,
-) -> Vec<Vec<Answered>> {
+) -> (Vec<Answered>, Option<Room>) {
+    let wake = Arc::new(Notify::new());
+    let mut seen = vec![Seen::default(); request.asked().count()];
+    let mut is_over = false;
     loop {
-        // A new one for each round: what is left of the one before is dead and gets swept.
-        let wake = Arc::new(Notify::new());
         // Registered before reading, so that what arrives meanwhile is not slept through.
-        let mut waits_for_tail = false;
-        for (_, id, partitions) in &request.topics {
-            for asked in partitions.iter().filter(|asked| asked.unknown.is_none()) {
-                if let Some(partition) = shared.partitions.get(*id, asked.index) {
-                    let seen = partition.high_watermark();
-                    partition.wake_above(seen, Arc::downgrade(&wake));
-                    waits_for_tail = true;
-                }
+        let waits_for_tail = look(shared, request, &wake, &mut seen);
+        if is_over {
+            seen.iter_mut().for_each(|seen| seen.is_changed = true);
+        }
+        let mut limit = Limit::reserve(shared, request, &seen).await;
+        let answered = read_all(shared, request, limit.bytes, &seen).await;
+        let bytes = bytes_of(&answered);
+        limit.shrink_to(bytes);
+        let unread = seen.iter().filter(|seen| !seen.is_changed);
+        let bytes_unread: usize = unread.map(|seen| seen.bytes).sum();
+        is_over |= bytes + bytes_unread >= request.min_bytes
+            || limit.is_full(bytes)
+            || answered.iter().any(Answered::is_final)
+            || limit.is_refused
+            || !waits_for_tail
+            || Instant::now() >= deadline
+            || shared.stopping.is_cancelled();
+        if is_over && (bytes_unread == 0 || limit.is_refused) {
+            return (answered, limit.room);
+        }
+        // Data that is too little to answer with is read again for the answer: a long poll that kept
+        // it would hold room for as long as its client pleases.
+        drop(limit);
+        if is_over {
+            continue;
+        }
+        for (seen, one) in seen.iter_mut().zip(&answered) {
+            if seen.is_changed {
+                (seen.bytes, seen.is_late) = (one.bytes(), one.is_late);
             }
         }
-        let answered = read_all(shared, request).await;
-        let bytes: usize = answered.iter().flatten().map(Answered::bytes).sum();
-        let is_final = answered
-            .iter()
-            .flatten()
-            .any(|one| one.code != ErrorCode::None || one.diverging.is_some());
-        if is_final || bytes >= request.min_bytes || !waits_for_tail {
-            return answered;
-        }
+        let nothing = (bytes + bytes_unread == 0).then_some(answered);
         tokio::select! {
             biased;
-            () = shared.stopping.cancelled() => return answered,
-            () = wake.notified() => {}
-            () = tokio::time::sleep_until(deadline) => return answered,
+            () = shared.stopping.cancelled() => {}
+            () = wake.notified() => continue,
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+        if let Some(answered) = nothing {
+            return (answered, None);
+        }
+        is_over = true;
+    }
+}
+
+/// Finds the partitions that have changed since the last look, and registers `wake` for when they
+/// change again. Says whether there is anything to wait for.
+fn look(shared: &Shared, request: &Request, wake: &Arc<Notify>, seen: &mut [Seen]) -> bool {
+    let mut waits_for_tail = false;
+    for (seen, (id, asked)) in seen.iter_mut().zip(request.asked()) {
+        let hosted = shared.partitions.get(id, asked.index);
+        let Some(partition) = hosted.filter(|_| asked.unknown.is_none()) else {
+            seen.is_changed = true;
+            continue;
+        };
+        waits_for_tail = true;
+        let high_watermark = partition.high_watermark();
+        let state = Some((high_watermark, partition.leading()));
+        seen.is_changed = seen.state != state || seen.is_late;
+        if seen.state != state {
+            partition.wake_above(high_watermark, Arc::downgrade(wake));
+            seen.state = state;
+        }
+    }
+    waits_for_tail
+}
+
+/// How much a fetch may read, and the room for it.
+struct Limit {
+    /// `None`: nothing, not even a first batch.
+    bytes: Option<usize>,
+    room: Option<Room>,
+    /// There was less room than the request could have filled.
+    is_short: bool,
+    /// The largest batch that may come.
+    least: usize,
+    /// There was none for too long.
+    is_refused: bool,
+}
+
+impl Limit {
+    /// Reserves room for what the request can read now, at least for the largest batch.
+    async fn reserve(shared: &Shared, request: &Request, seen: &[Seen]) -> Limit {
+        let (mut least, mut most) = (0, 0_usize);
+        for ((id, asked), seen) in request.asked().zip(seen) {
+            if seen.is_changed
+                && asked.unknown.is_none()
+                && let Some(partition) = shared.partitions.get(id, asked.index)
+                && asked.offset < partition.high_watermark()
+            {
+                let batch = usize::try_from(partition.config().message_bytes_max);
+                least = least.max(batch.unwrap_or(usize::MAX)).max(1);
+                most = most.saturating_add(asked.max_bytes);
+            }
+        }
+        let mut limit = Limit {
+            bytes: None,
+            room: None,
+            is_short: false,
+            least,
+            is_refused: false,
+        };
+        if least == 0 {
+            return limit;
+        }
+        let most = most.min(request.max_bytes);
+        let room = tokio::select! {
+            biased;
+            room = shared.responses.reserve(least, most) => Some(room),
+            () = shared.stopping.cancelled() => None,
+            () = tokio::time::sleep(ROOM_WAIT_MAX) => None,
+        };
+        match &room {
+            Some(room) => {
+                limit.bytes = Some(most.min(room.bytes()));
+                limit.is_short = room.bytes() < most;
+            }
+            None => limit.is_refused = true,
+        }
+        limit.room = room;
+        limit
+    }
+
+    /// Whether `bytes` may be all that the room is large enough for.
+    fn is_full(&self, bytes: usize) -> bool {
+        self.is_short && bytes > 0 && bytes.saturating_add(self.least) > self.bytes.unwrap_or(0)
+    }
+
+    fn shrink_to(&mut self, bytes: usize) {
+        match &mut self.room {
+            Some(room) if bytes > 0 => room.shrink_to(bytes),
+            _ => self.room = None,
         }
     }
 }
 
-/// Reads every partition in the order of the request, within its byte limits. The first one that
-/// has anything returns at least one whole batch.
-async fn read_all(shared: &Arc<Shared>, request: &Request) -> Vec<Vec<Answered>> {
-    let prefetched = prefetch(shared, request).await;
-    let mut prefetched = prefetched.into_iter();
-    let mut left = request.max_bytes;
-    let mut is_first = true;
-    let mut answered = Vec::with_capacity(request.topics.len());
-    for (_, id, partitions) in &request.topics {
-        let mut topic = Vec::with_capacity(partitions.len());
-        for asked in partitions {
-            let remote = prefetched.next().flatten();
-            let limit = asked.max_bytes.min(left);
-            let one = read_one(shared, request, *id, asked, limit, is_first, remote).await;
-            let bytes = one.bytes();
-            left = left.saturating_sub(bytes);
-            is_first &= bytes == 0;
-            topic.push(one);
-        }
-        answered.push(topic);
+/// Reads every changed partition in the order of the request, within its byte limits, and tells the
+/// state of the others. The first one that has anything returns at least one whole batch, if there
+/// is room.
+async fn read_all(
+    shared: &Arc<Shared>,
+    request: &Request,
+    limit: Option<usize>,
+    seen: &[Seen],
+) -> Vec<Answered> {
+    let prefetched = prefetch(shared, request, limit, seen).await;
+    let mut left = limit.unwrap_or(0);
+    let mut is_first = limit.is_some();
+    let mut answered = Vec::with_capacity(seen.len());
+    for (((id, asked), seen), remote) in request.asked().zip(seen).zip(prefetched) {
+        let (limit, at_least_one) = if seen.is_changed {
+            (asked.max_bytes.min(left), is_first)
+        } else {
+            (0, false)
+        };
+        let one = read_one(shared, request, id, asked, limit, at_least_one, remote).await;
+        let bytes = one.bytes();
+        left = left.saturating_sub(bytes);
+        is_first &= bytes == 0;
+        answered.push(one);
     }
     answered
 }
@@ -237,31 +392,36 @@ async fn read_all(shared: &Arc<Shared>, request: &Request) -> Vec<Vec<Answered>>
 type Remote = Result<read::Data, ReadFailure>;
 
 /// Starts the reads that must go to the object store, all of one request side by side.
-async fn prefetch(shared: &Arc<Shared>, request: &Request) -> Vec<Option<Remote>> {
+async fn prefetch(
+    shared: &Arc<Shared>,
+    request: &Request,
+    limit: Option<usize>,
+    seen: &[Seen],
+) -> Vec<Option<Remote>> {
     use futures::StreamExt;
-    let mut budget = request.max_bytes;
-    let mut is_first = true;
-    let mut reads = Vec::new();
-    for (_, id, partitions) in &request.topics {
-        for asked in partitions {
-            let partition = shared.partitions.get(*id, asked.index).filter(|partition| {
-                asked.unknown.is_none()
-                    && partition.leading().is_some()
-                    && read::is_remote(partition, asked.offset)
-            });
-            let limit = asked.max_bytes.min(budget);
-            let at_least_one = std::mem::replace(&mut is_first, false);
-            let wanted = partition.filter(|_| limit > 0 || at_least_one);
-            if wanted.is_some() {
-                budget = budget.saturating_sub(limit);
-            }
-            let shared = Arc::clone(shared);
-            let offset = asked.offset;
-            reads.push(async move {
-                let partition = wanted?;
-                Some(read::remote(&shared, &partition, offset, limit, at_least_one).await)
-            });
+    let mut budget = limit.unwrap_or(0);
+    let mut is_first = limit.is_some();
+    let mut reads = Vec::with_capacity(seen.len());
+    for ((id, asked), seen) in request.asked().zip(seen) {
+        let hosted = shared.partitions.get(id, asked.index);
+        let partition = hosted.filter(|partition| {
+            seen.is_changed
+                && asked.unknown.is_none()
+                && partition.leading().is_some()
+                && read::is_remote(partition, asked.offset)
+        });
+        let limit = asked.max_bytes.min(budget);
+        let at_least_one = std::mem::replace(&mut is_first, false);
+        let wanted = partition.filter(|_| limit > 0 || at_least_one);
+        if wanted.is_some() {
+            budget = budget.saturating_sub(limit);
         }
+        let shared = Arc::clone(shared);
+        let offset = asked.offset;
+        reads.push(async move {
+            let partition = wanted?;
+            Some(read::remote(&shared, &partition, offset, limit, at_least_one).await)
+        });
     }
     futures::stream::iter(reads)
         .buffered(REMOTE_READS_MAX)
@@ -308,6 +468,8 @@ async fn read_one(
         Some(Ok(data)) if at_least_one && data.chunks.is_empty() => {
             Some(read::remote(shared, &partition, asked.offset, limit, true).await)
         }
+        // What came before took the room that this was read for.
+        Some(Ok(data)) if !at_least_one && data.bytes() > limit => Some(Ok(read::Data::NONE)),
         remote => remote,
     };
     let data = match remote {
@@ -326,7 +488,10 @@ async fn read_one(
         Err(ReadFailure::OutOfRange) => Answered::failed(asked.index, ErrorCode::OffsetOutOfRange),
         // A range that the store does not give in time, or cannot give now, is no data yet: the
         // download goes on into the cache and the client asks again.
-        Err(ReadFailure::Later) => state_of(&partition, request, asked),
+        Err(ReadFailure::Later) => Answered {
+            is_late: true,
+            ..state_of(&partition, request, asked)
+        },
         Err(ReadFailure::Storage(error)) => {
             tracing::warn!(topic = %partition.topic, partition = partition.index, %error, "a fetch failed");
             let code = if request.answer.version <= STORAGE_ERROR_UNKNOWN_VERSION_MAX {
@@ -365,20 +530,22 @@ fn state_of(partition: &Partition, request: &Request, asked: &Asked) -> Answered
         diverging: None,
         leader: None,
         records: Vec::new(),
+        is_late: false,
     }
 }
 
-fn respond(shared: &Shared, request: &Request, topics: Vec<Vec<Answered>>) -> Option<Vec<Bytes>> {
+fn respond(shared: &Shared, request: &Request, answered: Vec<Answered>) -> Option<Vec<Bytes>> {
     let mut leaders = Vec::new();
+    let mut answered = answered.into_iter();
     let responses = request
         .topics
         .iter()
-        .zip(topics)
-        .map(|((name, id, _), partitions)| FetchableTopicResponse {
+        .map(|(name, id, partitions)| FetchableTopicResponse {
             topic: Cow::Borrowed(name.as_str()),
             topic_id: *id,
-            partitions: partitions
-                .into_iter()
+            partitions: answered
+                .by_ref()
+                .take(partitions.len())
                 .map(|one| {
                     leaders.extend(one.leader.map(|(leader, _)| leader));
                     partition_data(one)

@@ -108,6 +108,7 @@ pub(crate) fn apply(
                 ..Default::default()
             },
         )
+        .map(Into::into)
     }))
 }
 

@@ -105,7 +105,7 @@ pub(crate) async fn apply(
     }
     Reply::Later(Box::pin(async move {
         let outcomes = wait_for_all(outcomes, Instant::now() + timeout).await;
-        super::respond(&answer, &response(&outcomes))
+        super::respond(&answer, &response(&outcomes)).map(Into::into)
     }))
 }
 

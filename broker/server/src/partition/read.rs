@@ -26,10 +26,16 @@ pub(crate) struct Data {
 }
 
 impl Data {
-    const NONE: Data = Data {
+    /// No batches.
+    pub(crate) const NONE: Data = Data {
         chunks: Vec::new(),
         aborted: Vec::new(),
     };
+
+    /// How many bytes the batches have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.chunks.iter().map(Bytes::len).sum()
+    }
 }
 
 /// Why a read gave no data.

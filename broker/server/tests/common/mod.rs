@@ -21,7 +21,7 @@ use esker_protocol::messages::{
 use esker_protocol::primitive::{Blob, Decode, Request};
 use esker_protocol::records::{BatchBuilder, BatchOptions};
 use esker_server::environment::real::{RuntimeSpawner, SystemClock, TcpNetwork};
-use esker_server::environment::{Environment, Randomness};
+use esker_server::environment::{Environment, Randomness, Stream};
 use esker_server::{Broker, Config};
 use esker_storage::MemoryDisk;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -84,7 +84,7 @@ pub(crate) async fn start(stores: &Stores, pairs: &[(&str, &str)]) -> Broker {
 
 /// A connection that sends one request at a time.
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     correlation_id: i32,
 }
 
@@ -93,6 +93,10 @@ impl Wire {
         let stream = TcpStream::connect(broker.kafka_address())
             .await
             .expect("connects");
+        Wire::over(Box::new(stream))
+    }
+
+    pub(crate) fn over(stream: Box<dyn Stream>) -> Wire {
         Wire {
             stream,
             correlation_id: 0,

@@ -307,7 +307,11 @@ fn take(
         next = header.next_offset();
         end += size;
     }
-    let bytes = Bytes::from(buffer).slice(start..end);
+    let bytes = match buffer.get(start..end) {
+        // Little that is returned does not keep a large buffer.
+        Some(little) if little.len() < buffer.len() / 2 => Bytes::copy_from_slice(little),
+        _ => Bytes::from(buffer).slice(start..end),
+    };
     let read = LogRead {
         bytes,
         start: first.unwrap_or(offset),

@@ -44,6 +44,21 @@ fn a_read_gives_whole_batches_within_its_bounds() {
 }
 
 #[test]
+fn a_small_read_does_not_keep_a_large_buffer() {
+    let rig = Rig::new();
+    for _ in 0..100 {
+        rig.append(30);
+    }
+    let size = batch(30).bytes.len();
+    // Read as far as the limit goes, and cut at the offset.
+    let read = rig.log.read(Offset(0), 100 * size, Offset(2), false);
+    let bytes = read.unwrap().bytes;
+    assert_eq!(bytes.len(), 2 * size);
+    let kept = bytes.try_into_mut().unwrap().capacity();
+    assert!(kept <= 4 * size, "{kept}");
+}
+
+#[test]
 fn appends_are_refused_outside_the_epoch_that_was_begun() {
     let rig = Rig::new();
     for epoch in [0, 2] {

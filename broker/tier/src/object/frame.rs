@@ -237,7 +237,12 @@ impl Frame {
         let taken = if fits == 0 && at_least_one { 1 } else { fits };
         let last = first + taken.checked_sub(1)?;
         let next = self.batches.get(last)?.end;
-        Some((self.bytes.slice(start..end_of(last)), next))
+        let bytes = self.bytes.slice(start..end_of(last));
+        if bytes.len() < self.bytes.len() / 2 {
+            // A piece that is sent slowly does not keep a whole frame that the cache has let go.
+            return Some((Bytes::copy_from_slice(&bytes), next));
+        }
+        Some((bytes, next))
     }
 }
 

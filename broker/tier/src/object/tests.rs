@@ -415,6 +415,21 @@ fn slices_hold_whole_batches_within_the_limit() {
 }
 
 #[test]
+fn a_small_slice_does_not_keep_its_frame() {
+    let made = &segments(Offset::ZERO, 1, 20)[0];
+    let (object, encoded) = encode(vec![made.source()]);
+    let at = open(&object, &encoded).frames[0];
+    let frame = decode_frame(&object[..at.compressed_bytes as usize], &at).unwrap();
+    let (small, _) = frame.slice(Offset::ZERO, 1, true).unwrap().unwrap();
+    let (all, _) = frame
+        .slice(Offset::ZERO, usize::MAX, true)
+        .unwrap()
+        .unwrap();
+    assert!(small.len() < all.len() / 2);
+    assert!(small.is_unique() && !all.is_unique());
+}
+
+#[test]
 fn a_frame_refuses_an_offset_that_it_does_not_hold() {
     let made = &segments(Offset(30), 1, 20)[0];
     let (object, encoded) = encode(vec![made.source()]);
