@@ -120,13 +120,20 @@ impl Partition {
         *self.leading.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts to lead under an epoch that a committed transaction has given to this process.
+    /// Starts to lead under an epoch that a committed transaction has given to this process; not
+    /// where the partition was let go meanwhile.
     ///
     /// # Errors
     /// The log cannot note the epoch.
     pub fn lead(&self, epoch: LeaderEpoch) -> Result<(), ChangeError> {
         self.log.begin_epoch(epoch)?;
-        *self.leading.write().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
+        {
+            let mut leading = self.leading.write().unwrap_or_else(PoisonError::into_inner);
+            if self.gone.is_cancelled() {
+                return Ok(());
+            }
+            *leading = Some(epoch);
+        }
         self.dirty.mark();
         self.publish();
         Ok(())
@@ -138,11 +145,12 @@ impl Partition {
         self.waiters.wake_all();
     }
 
-    /// Lets go of a partition that was deleted, or is another broker's: it leads no more, and what
-    /// is being uploaded for it ends.
+    /// Lets go of a partition that was deleted, or is another broker's or process's: it leads no
+    /// more, and what is being uploaded for it ends.
     pub fn let_go(&self) {
-        self.resign();
+        // In this order: whoever begins to lead at this moment is either refused or resigns.
         self.gone.cancel();
+        self.resign();
     }
 
     /// Waits until the partition is no longer this broker's.

@@ -11,9 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use esker_metadata::Image;
+use esker_metadata::controller as decide;
 use esker_metadata::image::Versioned;
-use esker_metadata::values::{DirectoryId, PartitionValue, ProcessId, Value};
-use esker_metadata::{Image, Revision, Transaction};
+use esker_metadata::values::{DirectoryId, PartitionValue, ProcessId};
 use esker_protocol::{FixedHashMap, LeaderEpoch, TopicId};
 use esker_storage::{LogDirectory, OpenLogError, RecoveryReport};
 use futures::StreamExt;
@@ -21,21 +22,19 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::authority::{Commit, commit};
+use crate::authority::commit_batch;
 use crate::broker::Shared;
 use crate::commit::Dirty;
 #[cfg(feature = "planted-bugs")]
 use crate::config::PlantedBug;
 use crate::config::topic::TopicConfig;
 use crate::environment::Work;
+use crate::membership::{self, MembershipError};
 use crate::partition::Partition;
 use crate::partition::tiering::{self, TierError};
 
 /// Logs that are recovered side by side at start.
 const RECOVERIES_MAX: usize = 8;
-
-/// Partitions whose epochs one transaction raises: each is a compare and a put of P1's 100.
-const EPOCHS_PER_TRANSACTION_MAX: usize = 100;
 
 /// How long a pass that failed waits before the next.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -134,34 +133,47 @@ impl Replicas {
 }
 
 /// Follows the image until `stop`.
+///
+/// Ends with the reason when another process has become this broker: this one must end.
 pub async fn run(
     shared: Arc<Shared>,
-    proof: Arc<Proof>,
+    proof: Proof,
     mut is_settled: bool,
     stop: CancellationToken,
-) {
+) -> Option<MembershipError> {
     let mut images = shared.images();
     loop {
         tokio::select! {
             biased;
-            () = stop.cancelled() => return,
-            changed = images.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return None,
+            changed = images.changed() => if changed.is_err() { return None },
             () = tokio::time::sleep(RETRY_PAUSE), if !is_settled => {}
         }
         images.mark_unchanged();
-        is_settled = reconcile(&shared, &proof).await;
+        is_settled = match reconcile(&shared, &proof).await {
+            Ok(is_settled) => is_settled,
+            Err(replaced) => return Some(replaced),
+        };
     }
 }
 
 /// One pass. Returns whether all is as it should be; if not, another pass helps.
-pub async fn reconcile(shared: &Arc<Shared>, proof: &Proof) -> bool {
+///
+/// # Errors
+/// Another process has become this broker; nothing else.
+pub async fn reconcile(shared: &Arc<Shared>, proof: &Proof) -> Result<bool, MembershipError> {
     let image = shared.image();
+    let own = shared.config.node_id;
+    // What the image gives to the broker is the other process's then.
+    if decide::is_replaced(&image, own, shared.registration.incarnation) {
+        return Err(MembershipError::Replaced(own));
+    }
     drop_unassigned(shared, &image).await;
     update_configs(shared, &image);
     let hosted = host_assigned(shared, &image, proof).await;
-    let led = lead_assigned(shared, &image, proof).await;
+    let led = lead_assigned(shared, &image, proof).await?;
     shared.replicas.passed();
-    hosted && led
+    Ok(hosted && led)
 }
 
 /// Stops hosting what the image no longer assigns to this broker.
@@ -456,17 +468,19 @@ fn check_proof(
     Ok(())
 }
 
-/// A partition that this broker should lead and does not.
+/// A partition that this broker leads once its epoch is raised.
 struct Candidate {
     partition: Arc<Partition>,
-    key: String,
-    revision: Revision,
     next: PartitionValue,
     is_unclean: bool,
 }
 
 /// Leads what the image says this broker leads, after raising epochs where P4 asks for it.
-async fn lead_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bool {
+async fn lead_assigned(
+    shared: &Arc<Shared>,
+    image: &Image,
+    proof: &Proof,
+) -> Result<bool, MembershipError> {
     let own = shared.config.node_id;
     let mut candidates = Vec::new();
     let mut is_settled = true;
@@ -482,109 +496,97 @@ async fn lead_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
         if partition.leading().is_some() || partition.is_offline() {
             continue;
         }
-        let own_epoch = shared.replicas.raised(topic_id, index);
-        if is_fresh(shared, value, &partition) || own_epoch == Some(value.value.leader_epoch) {
-            let claims_first =
-                own_epoch.is_some() && proof.is_unclean(DirectoryId(partition.directory.id().0));
-            let epoch = value.value.leader_epoch;
+        let directory = DirectoryId(partition.directory.id().0);
+        let epoch = value.value.leader_epoch;
+        let is_raised = shared.replicas.raised(topic_id, index) == Some(epoch);
+        if is_raised || decide::is_fresh(value, own, directory, shared.registration.revision) {
+            let claims_first = is_raised && proof.is_unclean(directory);
             is_settled &= lead(shared, partition, epoch, claims_first).await;
         } else {
-            candidates.push(candidate(shared, proof, value, partition));
+            let is_unclean =
+                value.value.directory(own) == Some(directory) && proof.is_unclean(directory);
+            candidates.push(Candidate {
+                partition,
+                next: decide::led_anew(&value.value, own, directory, is_unclean),
+                is_unclean,
+            });
         }
     }
-    for batch in candidates.chunks(EPOCHS_PER_TRANSACTION_MAX) {
-        is_settled &= raise_and_lead(shared, batch).await;
-    }
-    is_settled
+    Ok(is_settled & raise_and_lead(shared, image, candidates).await?)
 }
 
-/// Whether the partition was made after this process registered, in the directory it is in: then
-/// no earlier process can have led it under this epoch.
-fn is_fresh(shared: &Shared, value: &Versioned<PartitionValue>, partition: &Partition) -> bool {
-    let own = shared.config.node_id;
-    let directory = DirectoryId(partition.directory.id().0);
-    value.create_revision > shared.registration.revision
-        && value.value.leader == Some(own)
-        && value.value.directory(own) == Some(directory)
-        && value.revision == value.create_revision
-}
-
-fn candidate(
-    shared: &Shared,
-    proof: &Proof,
-    value: &Versioned<PartitionValue>,
-    partition: Arc<Partition>,
-) -> Candidate {
-    let own = shared.config.node_id;
-    let directory = DirectoryId(partition.directory.id().0);
-    let mut next = value.value.clone();
-    next.leader = Some(own);
-    next.last_known_leader = Some(own);
-    next.leader_epoch = next.leader_epoch.next();
-    let is_unclean = value.value.directory(own) == Some(directory) && proof.is_unclean(directory);
-    if is_unclean {
-        warn!(topic = %partition.topic, partition = partition.index, epoch = %next.leader_epoch, "unclean election: the last process was relaxed and did not stop cleanly");
-        shared.metrics.unclean_election();
-        next.last_unclean_epoch = Some(next.leader_epoch);
+/// Raises epochs, and leads where that was committed. Returns whether all are led.
+async fn raise_and_lead(
+    shared: &Arc<Shared>,
+    image: &Image,
+    candidates: Vec<Candidate>,
+) -> Result<bool, MembershipError> {
+    if candidates.is_empty() {
+        return Ok(true);
     }
-    if !next.isr.contains(&own) {
-        next.isr.push(own);
-    }
-    for replica in next
-        .replicas
-        .iter_mut()
-        .filter(|replica| replica.broker == own)
-    {
-        replica.directory = Some(directory);
-    }
-    Candidate {
-        key: shared.keys.partition(partition.topic_id, partition.index),
-        partition,
-        revision: value.revision,
-        next,
-        is_unclean,
-    }
-}
-
-/// Raises the epochs of a batch in one transaction; where a compare fails, each by itself (P1).
-async fn raise_and_lead(shared: &Arc<Shared>, batch: &[Candidate]) -> bool {
-    match raise(shared, batch).await {
-        Ok(Commit::Done(_)) => {
-            let mut all_led = true;
-            for candidate in batch {
-                let partition = Arc::clone(&candidate.partition);
-                let epoch = candidate.next.leader_epoch;
-                shared
-                    .replicas
-                    .note_raised(partition.topic_id, partition.index, epoch);
-                all_led &= lead(shared, partition, epoch, candidate.is_unclean).await;
-            }
-            all_led
-        }
-        Ok(Commit::Refused | Commit::Moved) if batch.len() > 1 => {
-            let mut all_led = true;
-            for candidate in batch {
-                all_led &= Box::pin(raise_and_lead(shared, std::slice::from_ref(candidate))).await;
-            }
-            all_led
-        }
-        // The image will show what the key is now, and the next pass acts on that.
-        Ok(Commit::Refused | Commit::Moved) => false,
+    let (own, incarnation) = (shared.config.node_id, shared.registration.incarnation);
+    let values = candidates.iter().map(|candidate| {
+        let partition = &candidate.partition;
+        (partition.topic_id, partition.index, candidate.next.clone())
+    });
+    let batches = match decide::raise_epochs(image, own, incarnation, values) {
+        Ok(batches) => batches,
+        // The lease has ended, and the broker registers again (`membership::keep`).
         Err(error) => {
             warn!(%error, "leader epochs cannot be raised");
-            false
+            return Ok(false);
+        }
+    };
+    let mut by_key: BTreeMap<String, Candidate> = candidates
+        .into_iter()
+        .map(|candidate| {
+            let partition = &candidate.partition;
+            let key = shared.keys.partition(partition.topic_id, partition.index);
+            (key, candidate)
+        })
+        .collect();
+    let store = shared.environment.metadata.as_ref();
+    let mut are_led = true;
+    for batch in batches {
+        match commit_batch(store, batch).await {
+            Ok(Some(committed)) => {
+                let raised = committed.keys().filter_map(|key| by_key.remove(key));
+                for candidate in raised.collect::<Vec<_>>() {
+                    are_led &= lead_raised(shared, candidate).await;
+                }
+            }
+            // The registration has changed, or all these partitions have: the image will show how.
+            // An image that lags must not keep a process leading that was replaced.
+            Ok(None) => {
+                let checked =
+                    membership::check_replaced(store, &shared.keys, own, incarnation).await;
+                if let Err(error @ MembershipError::Replaced(_)) = checked {
+                    return Err(error);
+                }
+            }
+            Err(error) => warn!(%error, "leader epochs cannot be raised"),
         }
     }
+    // What was not committed is left, and the next pass plans it anew.
+    Ok(are_led && by_key.is_empty())
 }
 
-async fn raise(shared: &Shared, batch: &[Candidate]) -> Result<Commit, esker_metadata::StoreError> {
-    let mut transaction = Transaction::new();
-    for candidate in batch {
-        transaction = transaction
-            .expect_revision(&candidate.key, candidate.revision)
-            .put(&candidate.key, candidate.next.encode());
+/// Leads a partition whose epoch this process has raised.
+async fn lead_raised(shared: &Arc<Shared>, candidate: Candidate) -> bool {
+    let Candidate {
+        partition,
+        next,
+        is_unclean,
+    } = candidate;
+    let epoch = next.leader_epoch;
+    if is_unclean {
+        warn!(topic = %partition.topic, partition = partition.index, %epoch, "unclean election: the last process was relaxed and did not stop cleanly");
+        shared.metrics.unclean_election();
     }
-    commit(shared.environment.metadata.as_ref(), transaction).await
+    shared
+        .replicas
+        .note_raised(partition.topic_id, partition.index, epoch);
+    lead(shared, partition, epoch, is_unclean).await
 }
 
 /// Leads a partition under an epoch that is committed: what the tier holds is checked first (P8).
