@@ -337,8 +337,8 @@ impl Broker {
         run_membership(&shared, &stages.membership, member, &replaced);
         run_commit(&shared, &stages.commit, &raise);
         // The first pass leads what this broker should lead before any client is let in.
-        let is_settled = replicas::reconcile(&shared, &proof).await?;
-        run_replicas(&shared, &stages.background, proof, is_settled, replaced);
+        let settled = replicas::reconcile(&shared, &proof, None).await?;
+        run_replicas(&shared, &stages.background, proof, settled, replaced);
         run_background(&shared, &stages.background);
         let (kafka, http) = bound.serve(&shared, &stages);
         Ok(Broker {
@@ -463,12 +463,12 @@ fn run_replicas(
     shared: &Arc<Shared>,
     stage: &Stage,
     proof: Proof,
-    is_settled: bool,
+    settled: Option<Arc<Image>>,
     replaced: Replaced,
 ) {
     let (of, stop) = (Arc::clone(shared), stage.stop.clone());
     stage.spawn(&shared.environment, async move {
-        if let Some(reason) = replicas::run(of, proof, is_settled, stop).await {
+        if let Some(reason) = replicas::run(of, proof, settled, stop).await {
             replaced.give_way(&reason);
         }
     });

@@ -14,7 +14,7 @@ use std::time::Duration;
 use esker_metadata::Image;
 use esker_metadata::controller as decide;
 use esker_metadata::image::Versioned;
-use esker_metadata::values::{DirectoryId, PartitionValue, ProcessId};
+use esker_metadata::values::{DirectoryId, PartitionValue, ProcessId, TopicValue};
 use esker_protocol::{FixedHashMap, LeaderEpoch, TopicId};
 use esker_storage::{LogDirectory, OpenLogError, RecoveryReport};
 use futures::StreamExt;
@@ -30,8 +30,8 @@ use crate::config::PlantedBug;
 use crate::config::topic::TopicConfig;
 use crate::environment::Work;
 use crate::membership::{self, MembershipError};
-use crate::partition::Partition;
 use crate::partition::tiering::{self, TierError};
+use crate::partition::{Partition, Settings};
 
 /// Logs that are recovered side by side at start.
 const RECOVERIES_MAX: usize = 8;
@@ -132,13 +132,14 @@ impl Replicas {
     }
 }
 
-/// Follows the image until `stop`.
+/// Follows the image until `stop`. `settled` is the image that everything is in line with, if there
+/// is one.
 ///
 /// Ends with the reason when another process has become this broker: this one must end.
 pub async fn run(
     shared: Arc<Shared>,
     proof: Proof,
-    mut is_settled: bool,
+    mut settled: Option<Arc<Image>>,
     stop: CancellationToken,
 ) -> Option<MembershipError> {
     let mut images = shared.images();
@@ -147,38 +148,91 @@ pub async fn run(
             biased;
             () = stop.cancelled() => return None,
             changed = images.changed() => if changed.is_err() { return None },
-            () = tokio::time::sleep(RETRY_PAUSE), if !is_settled => {}
+            () = tokio::time::sleep(RETRY_PAUSE), if settled.is_none() => {}
         }
         images.mark_unchanged();
-        is_settled = match reconcile(&shared, &proof).await {
-            Ok(is_settled) => is_settled,
+        settled = match reconcile(&shared, &proof, settled.as_deref()).await {
+            Ok(settled) => settled,
             Err(replaced) => return Some(replaced),
         };
     }
 }
 
-/// One pass. Returns whether all is as it should be; if not, another pass helps.
+/// One pass: over what has changed since the image that everything was in line with, or over
+/// everything where there is no such image. Returns the image that everything is in line with now,
+/// or `None` where something is left that another pass helps.
 ///
 /// # Errors
 /// Another process has become this broker; nothing else.
-pub async fn reconcile(shared: &Arc<Shared>, proof: &Proof) -> Result<bool, MembershipError> {
+pub async fn reconcile(
+    shared: &Arc<Shared>,
+    proof: &Proof,
+    settled: Option<&Image>,
+) -> Result<Option<Arc<Image>>, MembershipError> {
     let image = shared.image();
     let own = shared.config.node_id;
     // What the image gives to the broker is the other process's then.
     if decide::is_replaced(&image, own, shared.registration.incarnation) {
         return Err(MembershipError::Replaced(own));
     }
-    drop_unassigned(shared, &image).await;
-    update_configs(shared, &image);
-    let hosted = host_assigned(shared, &image, proof).await;
-    let led = lead_assigned(shared, &image, proof).await?;
+    let touched = settled
+        .and_then(|settled| image.partitions_changed_since(settled))
+        .unwrap_or_else(|| everything(shared, &image));
+    let mut settings = TopicSettings::default();
+    drop_unassigned(shared, &image, &touched).await;
+    update_settings(shared, &image, &touched, &mut settings);
+    let hosted = host_assigned(shared, &image, &touched, proof, settings).await;
+    let led = lead_assigned(shared, &image, &touched, proof).await?;
     shared.replicas.passed();
-    Ok(hosted && led)
+    Ok((hosted && led).then_some(image))
+}
+
+/// The partitions that a pass looks at, sorted.
+type Touched = BTreeSet<(TopicId, i32)>;
+
+/// What the image knows, and what is hosted and no longer in it.
+fn everything(shared: &Shared, image: &Image) -> Touched {
+    let hosted = shared.partitions.all();
+    let hosted = hosted
+        .iter()
+        .map(|partition| (partition.topic_id, partition.index));
+    let known = image
+        .all_partitions()
+        .map(|(topic, index, _)| (topic, index));
+    known.chain(hosted).collect()
+}
+
+/// The hosted ones of these partitions.
+fn hosted<'a>(
+    shared: &'a Shared,
+    touched: &'a Touched,
+) -> impl Iterator<Item = Arc<Partition>> + 'a {
+    touched
+        .iter()
+        .filter_map(|(topic, index)| shared.partitions.get(*topic, *index))
+}
+
+/// The settings of topics, computed once in a pass.
+#[derive(Default)]
+struct TopicSettings(BTreeMap<TopicId, Settings>);
+
+impl TopicSettings {
+    fn of(&mut self, shared: &Shared, topic: &Versioned<TopicValue>) -> Settings {
+        let compute = || Settings {
+            config: Arc::new(TopicConfig::new(
+                &topic.value.configs,
+                &shared.config.properties,
+            )),
+            revision: topic.revision,
+        };
+        let settings = self.0.entry(topic.value.topic_id).or_insert_with(compute);
+        settings.clone()
+    }
 }
 
 /// Stops hosting what the image no longer assigns to this broker.
-async fn drop_unassigned(shared: &Arc<Shared>, image: &Image) {
-    for partition in shared.partitions.all() {
+async fn drop_unassigned(shared: &Arc<Shared>, image: &Image, touched: &Touched) {
+    for partition in hosted(shared, touched) {
         let stays = image
             .partition(partition.topic_id, partition.index)
             .is_some_and(|value| value.value.brokers().any(|id| id == shared.config.node_id))
@@ -215,16 +269,27 @@ async fn drop_unassigned(shared: &Arc<Shared>, image: &Image) {
     }
 }
 
-fn update_configs(shared: &Shared, image: &Image) {
-    for partition in shared.partitions.all() {
+/// Puts changed settings of hosted partitions in force.
+fn update_settings(
+    shared: &Shared,
+    image: &Image,
+    touched: &Touched,
+    settings: &mut TopicSettings,
+) {
+    for partition in hosted(shared, touched) {
         let Some((_, topic)) = image.topic_by_id(partition.topic_id) else {
             continue;
         };
-        let next = TopicConfig::new(&topic.value.configs, &shared.config.properties);
-        if *partition.config() != next {
-            partition.log.update_config(log_config(shared, &next));
-            partition.set_config(Arc::new(next));
+        if partition.configured_at() == topic.revision {
+            continue;
         }
+        let next = settings.of(shared, topic);
+        if partition.config() != next.config {
+            partition
+                .log
+                .update_config(log_config(shared, &next.config));
+        }
+        partition.configure(next);
     }
 }
 
@@ -244,21 +309,29 @@ pub fn log_config(shared: &Shared, config: &TopicConfig) -> esker_storage::LogCo
 }
 
 /// Opens the logs of partitions that are assigned to this broker and not hosted yet.
-async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bool {
+async fn host_assigned(
+    shared: &Arc<Shared>,
+    image: &Image,
+    touched: &Touched,
+    proof: &Proof,
+    mut settings: TopicSettings,
+) -> bool {
     let mut missing = Vec::new();
-    for (topic_id, index, value) in image.all_partitions() {
+    for &(topic_id, index) in touched {
+        let Some(value) = image.partition(topic_id, index) else {
+            continue;
+        };
         let is_own = value.value.brokers().any(|id| id == shared.config.node_id);
         if is_own
             && shared.partitions.get(topic_id, index).is_none()
             && !shared.replicas.is_damaged(topic_id, index)
             && let Some((name, topic)) = image.topic_by_id(topic_id)
         {
-            let settings = TopicConfig::new(&topic.value.configs, &shared.config.properties);
             missing.push((
                 name.to_owned(),
                 topic_id,
                 index,
-                Arc::new(settings),
+                settings.of(shared, topic),
                 Arc::clone(value),
             ));
         }
@@ -269,14 +342,14 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
     let (found, counts) = list_directories(shared, image).await;
     let wanted: Vec<_> = missing
         .into_iter()
-        .map(|(name, topic_id, index, config, value)| {
+        .map(|(name, topic_id, index, settings, value)| {
             let found = found.get(&(topic_id, index)).copied();
             let place = place(shared, found, &counts, &value.value);
-            (name, topic_id, index, config, value, place)
+            (name, topic_id, index, settings, value, place)
         })
         .collect();
     let opened = futures::stream::iter(wanted)
-        .map(|(name, topic_id, index, config, value, place)| async move {
+        .map(|(name, topic_id, index, settings, value, place)| async move {
             let Some((directory, dirty)) = place else {
                 error!(
                     topic = name,
@@ -287,11 +360,11 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
             };
             let opening = Arc::clone(&directory);
             let (topic, now) = (name.clone(), shared.environment.now());
-            let settings = log_config(shared, &config);
+            let log_settings = log_config(shared, &settings.config);
             let opened = shared
                 .environment
                 .run(Work::Blocking, move || {
-                    opening.open_log(&topic, index, topic_id, settings, now)
+                    opening.open_log(&topic, index, topic_id, log_settings, now)
                 })
                 .await;
             match opened {
@@ -299,7 +372,7 @@ async fn host_assigned(shared: &Arc<Shared>, image: &Image, proof: &Proof) -> bo
                     log_report(&name, index, &report);
                     let place = (directory, dirty);
                     let partition =
-                        Partition::new(name.into(), topic_id, index, log, config, place);
+                        Partition::new(name.into(), topic_id, index, log, settings, place);
                     if let Err(doubt) = check_proof(shared, proof, &partition, &value) {
                         error!(topic = %partition.topic, partition = index, "{doubt}");
                         partition.take_offline();
@@ -479,12 +552,16 @@ struct Candidate {
 async fn lead_assigned(
     shared: &Arc<Shared>,
     image: &Image,
+    touched: &Touched,
     proof: &Proof,
 ) -> Result<bool, MembershipError> {
     let own = shared.config.node_id;
     let mut candidates = Vec::new();
     let mut is_settled = true;
-    for (topic_id, index, value) in image.all_partitions() {
+    for &(topic_id, index) in touched {
+        let Some(value) = image.partition(topic_id, index) else {
+            continue;
+        };
         if value.value.leader.is_some_and(|leader| leader != own)
             || !value.value.brokers().any(|id| id == own)
         {

@@ -2,11 +2,16 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Stores, Wire};
+use esker_metadata::controller::{delete_topic, grow_topic, set_topic_configs};
 use esker_metadata::image::Versioned;
 use esker_metadata::memory::{Faults, ReadFault, TransactionFault};
-use esker_metadata::values::{BrokerInfoValue, BrokerValue, PartitionValue, ProcessId, Value};
-use esker_metadata::{Keys, MetadataStore, Operation, Transaction, WatchLost};
+use esker_metadata::values::{
+    BrokerInfoValue, BrokerValue, PartitionValue, ProcessId, TopicValue, Value,
+};
+use esker_metadata::{Image, Keys, MetadataStore, Operation, Transaction, WatchLost};
 use esker_protocol::{BrokerId, LeaderEpoch, TopicId};
 
 async fn read<V: Value>(stores: &Stores, key: &str) -> Versioned<V> {
@@ -119,4 +124,58 @@ async fn a_process_that_was_replaced_learns_it_from_the_transaction_where_its_im
     assert_eq!(hosted.leading(), None);
     let partition: Versioned<PartitionValue> = read(&stores, &keys.partition(id, 0)).await;
     assert_eq!(partition.value.leader_epoch, LeaderEpoch(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_are_followed_one_by_one() {
+    let (stores, keys) = (Stores::new(), Keys::default());
+    let broker = common::start(&stores, &[]).await;
+    let shared = broker.shared();
+    let mut wire = Wire::connect(&broker).await;
+    common::create(&mut wire, "t", 1, &[]).await;
+    common::create(&mut wire, "other", 1, &[]).await;
+    let (id, other) = (topic_id(&broker, "t"), topic_id(&broker, "other"));
+    let untouched = shared.partitions.get(other, 0).expect("hosted");
+    let before = untouched.config();
+
+    // Settings: the next topic is led only after they are in force.
+    let topic: Versioned<TopicValue> = read(&stores, &keys.topic("t")).await;
+    let mut configs = topic.value.configs.clone();
+    configs.insert("max.message.bytes".to_owned(), "123".to_owned());
+    run(&stores, set_topic_configs(&keys, "t", &topic, configs)).await;
+    common::create(&mut wire, "barrier", 1, &[]).await;
+    let partition = shared.partitions.get(id, 0).expect("hosted");
+    assert_eq!(partition.config().message_bytes_max, 123);
+    assert!(partition.leading().is_some());
+    assert!(Arc::ptr_eq(&before, &untouched.config()));
+
+    // Growth.
+    let topic: Versioned<TopicValue> = read(&stores, &keys.topic("t")).await;
+    let growth = grow_topic(&keys, "t", &topic, vec![vec![BrokerId(1)]; 2]);
+    run(&stores, growth.expect("live")).await;
+    let grown = |image: &Arc<Image>| {
+        image
+            .topic("t")
+            .is_some_and(|topic| topic.value.partitions == 3)
+    };
+    shared.images().wait_for(grown).await.expect("followed");
+    for index in 1..3 {
+        shared.replicas.wait_until_led(shared, id, index).await;
+        let partition = shared.partitions.get(id, index).expect("hosted");
+        assert!(partition.leading().is_some());
+        assert_eq!(partition.config().message_bytes_max, 123);
+    }
+
+    // Deletion.
+    let topic: Versioned<TopicValue> = read(&stores, &keys.topic("t")).await;
+    run(&stores, delete_topic(&keys, "t", &topic)).await;
+    let gone = |image: &Arc<Image>| image.topic("t").is_none();
+    shared.images().wait_for(gone).await.expect("followed");
+    common::create(&mut wire, "t", 1, &[]).await;
+    for index in 0..3 {
+        assert!(shared.partitions.get(id, index).is_none());
+    }
+    assert_eq!(partition.leading(), None);
+    assert!(untouched.leading().is_some());
+    broker.stop().await;
 }
