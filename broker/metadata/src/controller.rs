@@ -24,12 +24,12 @@ mod topics;
 
 pub use batch::{Batch, Change};
 pub use cluster::{
-    RegistrationError, create_cluster, elect_controller, mark_bucket_used, register,
+    RegistrationError, create_cluster, elect_controller, is_replaced, mark_bucket_used, register,
     take_producer_ids,
 };
-pub use epochs::{led_before, raise_epochs};
+pub use epochs::{NotRegistered, is_fresh, led_anew, raise_epochs};
 pub use names::{InvalidTopicName, TOPIC_NAME_BYTES_MAX, validate_topic_name};
-pub use partitions::{effective_min_isr, rewrite_min_isr};
+pub use partitions::effective_min_isr;
 pub use placement::{PlacementError, place};
 pub use topics::{
     NewTopic, NotLive, PlanSettings, create_topic, delete_topic, forget_topic, grow_topic, plan,

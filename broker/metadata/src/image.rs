@@ -6,6 +6,7 @@
 //! Invariants
 //! - An image holds all changes of its revision and none of a later one.
 //! - Applying events to an image gives what loading the store at their revision gives.
+//! - What changed between two images is remembered whole, or known not to be.
 //! - Only facts that can only grow under one incarnation may be acted on from an image (P1);
 //!   anything else is compared in the transaction that relies on it.
 
@@ -22,8 +23,10 @@ use crate::values::{
     ValueError,
 };
 
+mod changes;
 mod follow;
 
+use changes::Changes;
 pub use follow::{FollowError, ReloadReason, Step, follow, step};
 
 /// A sorted map whose copies share what they have in common.
@@ -63,6 +66,7 @@ impl<V: Value> Versioned<V> {
 pub struct Image {
     keys: Arc<Keys>,
     revision: Revision,
+    changes: Changes,
     cluster: Option<Arc<Versioned<ClusterValue>>>,
     controller: Option<Arc<Versioned<ControllerValue>>>,
     producer_ids: Option<Arc<Versioned<ProducerIdsValue>>>,
@@ -109,6 +113,7 @@ impl Image {
         Image {
             keys: Arc::new(keys),
             revision: Revision::NONE,
+            changes: Changes::none(Revision::NONE),
             cluster: None,
             controller: None,
             producer_ids: None,
@@ -136,6 +141,7 @@ impl Image {
             image.change(&entry.key, Some(entry))?;
         }
         image.revision = revision;
+        image.changes = Changes::none(revision);
         Ok(image)
     }
 
@@ -146,18 +152,21 @@ impl Image {
     /// A value of ours cannot be read.
     pub fn apply(&self, event: &WatchEvent) -> Result<Image, ValueError> {
         let mut image = self.clone();
+        let mut changed = Vec::with_capacity(event.changes.len());
         for (key, entry) in &event.changes {
-            image.change(key, entry.as_ref())?;
+            changed.extend(image.change(key, entry.as_ref())?);
         }
         image.revision = event.revision;
+        image.changes.add(event.revision, changed);
         Ok(image)
     }
 
-    fn change(&mut self, key: &str, entry: Option<&Entry>) -> Result<(), ValueError> {
+    /// Takes over what an entry says, and returns its key if it is one of ours.
+    fn change(&mut self, key: &str, entry: Option<&Entry>) -> Result<Option<Key>, ValueError> {
         let Some(key) = self.keys.parse(key) else {
-            return Ok(());
+            return Ok(None);
         };
-        match key {
+        match key.clone() {
             Key::Cluster => set_one(&mut self.cluster, entry),
             Key::Controller => set_one(&mut self.controller, entry),
             Key::ProducerIds => set_one(&mut self.producer_ids, entry),
@@ -171,7 +180,8 @@ impl Image {
             Key::Config(kind, name) => set(&mut self.configs, (kind, name), entry),
             // Nothing acts on these yet.
             Key::Fence(_) | Key::Drain(_) => Ok(()),
-        }
+        }?;
+        Ok(Some(key))
     }
 
     fn change_topic(&mut self, name: String, entry: Option<&Entry>) -> Result<(), ValueError> {

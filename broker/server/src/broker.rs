@@ -28,7 +28,7 @@ use crate::connection::{FrameBudget, Limits, ResponseBudget};
 use crate::dispatch::Dispatcher;
 use crate::environment::{Environment, Listener, Work};
 use crate::listener::Gate;
-use crate::membership::{Member, Registration};
+use crate::membership::{Member, MembershipError, Registration};
 use crate::metrics::Metrics;
 use crate::partition::Partition;
 use crate::partitions::PartitionSet;
@@ -243,6 +243,23 @@ impl Fatal {
     }
 }
 
+/// What ends when another process has become this broker: it leads nothing and begins nothing any
+/// more, before it tells the process to end.
+#[derive(Clone)]
+struct Replaced {
+    partitions: Arc<PartitionSet>,
+    background: CancellationToken,
+    fatal: Fatal,
+}
+
+impl Replaced {
+    fn give_way(&self, reason: &MembershipError) {
+        self.background.cancel();
+        self.partitions.let_go_all();
+        self.fatal.raise(reason.to_string());
+    }
+}
+
 impl Broker {
     /// Starts a broker and returns when it serves.
     ///
@@ -294,18 +311,7 @@ impl Broker {
             .wait_for(|image| image.revision() >= registration.revision)
             .await
             .map_err(|_| StartError::Metadata("the metadata cannot be followed".to_owned()))?;
-        {
-            let stop = stages.membership.stop.clone();
-            let (keys, raise, images) = (keys.clone(), raise.clone(), images.clone());
-            stages.membership.spawn(&environment, async move {
-                let kept = membership::keep(store, keys, member, registration, images, stop);
-                if let Some(reason) = kept.await {
-                    raise.raise(reason);
-                }
-            });
-        }
-
-        let proof = Arc::new(opened.proof());
+        let proof = opened.proof();
         let shared = Arc::new(Shared {
             tiering: Tiering::new(&config, &environment, &opened),
             cluster_id: opened.cluster_id,
@@ -326,10 +332,17 @@ impl Broker {
             config,
             environment,
         });
+        let replaced = Replaced {
+            partitions: Arc::clone(&shared.partitions),
+            background: stages.background.stop.clone(),
+            fatal: raise.clone(),
+        };
+        run_membership(&shared, &stages.membership, member, &replaced);
         run_commit(&shared, &stages.commit, &raise);
         // The first pass leads what this broker should lead before any client is let in.
-        let is_settled = replicas::reconcile(&shared, &proof).await;
-        run_background(&shared, &proof, &stages.background, is_settled);
+        let settled = replicas::reconcile(&shared, &proof, None).await?;
+        run_replicas(&shared, &stages.background, proof, settled, replaced);
+        run_background(&shared, &stages.background);
         let (kafka, http) = bound.serve(&shared, &stages);
         Ok(Broker {
             shared,
@@ -434,14 +447,39 @@ fn run_commit(shared: &Arc<Shared>, stage: &Stage, fatal: &Fatal) {
     }
 }
 
-fn run_background(shared: &Arc<Shared>, proof: &Arc<Proof>, stage: &Stage, is_settled: bool) {
+fn run_membership(shared: &Arc<Shared>, stage: &Stage, member: Member, replaced: &Replaced) {
+    let (store, keys) = (
+        Arc::clone(&shared.environment.metadata),
+        shared.keys.clone(),
+    );
+    let (registration, images, stop) = (shared.registration, shared.images(), stage.stop.clone());
+    let replaced = replaced.clone();
+    stage.spawn(&shared.environment, async move {
+        let kept = membership::keep(store, keys, member, registration, images, stop);
+        if let Some(reason) = kept.await {
+            replaced.give_way(&reason);
+        }
+    });
+}
+
+fn run_replicas(
+    shared: &Arc<Shared>,
+    stage: &Stage,
+    proof: Proof,
+    settled: Option<Arc<Image>>,
+    replaced: Replaced,
+) {
+    let (of, stop) = (Arc::clone(shared), stage.stop.clone());
+    stage.spawn(&shared.environment, async move {
+        if let Some(reason) = replicas::run(of, proof, settled, stop).await {
+            replaced.give_way(&reason);
+        }
+    });
+}
+
+fn run_background(shared: &Arc<Shared>, stage: &Stage) {
     let own = || (Arc::clone(shared), stage.stop.clone());
     let environment = &shared.environment;
-    let (of, stop) = own();
-    stage.spawn(
-        environment,
-        replicas::run(of, Arc::clone(proof), is_settled, stop),
-    );
     let (of, stop) = own();
     stage.spawn(environment, controller::run(of, stop));
     let (of, stop) = own();

@@ -53,6 +53,9 @@ pub enum MembershipError {
     /// Another process has become this broker.
     #[error("broker {0} is already registered by another process that is alive")]
     Taken(BrokerId),
+    /// Another process has become this broker since this one registered.
+    #[error("another process has registered as broker {0}")]
+    Replaced(BrokerId),
     /// Others change the same keys all the time.
     #[error("broker {0} could not register: its keys keep changing")]
     Contended(BrokerId),
@@ -155,9 +158,30 @@ pub async fn before_registration(
     })
 }
 
+/// Asks the store whether another process has become the broker, and returns what it says where
+/// none has.
+///
+/// # Errors
+/// Another process has, or the store cannot be read.
+pub async fn check_replaced(
+    store: &dyn MetadataStore,
+    keys: &Keys,
+    id: BrokerId,
+    incarnation: ProcessId,
+) -> Result<Before, MembershipError> {
+    let now = before_registration(store, keys, id).await?;
+    if now.last_incarnation == Some(incarnation) {
+        Ok(now)
+    } else {
+        Err(MembershipError::Replaced(id))
+    }
+}
+
 /// A live registration.
 #[derive(Debug, Clone, Copy)]
 pub struct Registration {
+    /// The process.
+    pub incarnation: ProcessId,
     /// The lease that holds it.
     pub lease: LeaseId,
     /// The broker epoch.
@@ -194,7 +218,13 @@ pub async fn register(
         let lease = store.grant_lease(SESSION).await?;
         let transaction = decide::register(&image, member.id, &value, &info, proof, lease)?;
         match commit(store, transaction).await? {
-            Commit::Done(revision) => return Ok(Registration { lease, revision }),
+            Commit::Done(revision) => {
+                return Ok(Registration {
+                    incarnation: member.incarnation,
+                    lease,
+                    revision,
+                });
+            }
             Commit::Refused | Commit::Moved => {
                 store.revoke(lease).await?;
                 let now = before_registration(store, keys, member.id).await?;
@@ -221,7 +251,7 @@ pub async fn keep(
     mut registration: Registration,
     images: watch::Receiver<Arc<Image>>,
     stop: CancellationToken,
-) -> Option<String> {
+) -> Option<MembershipError> {
     let mut ticks = tokio::time::interval(SESSION / 3);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut changes = images.clone();
@@ -241,14 +271,8 @@ pub async fn keep(
             },
         };
         let image = Arc::clone(&changes.borrow_and_update());
-        if let Some(broker) = image.broker(member.id)
-            && broker.value.incarnation != member.incarnation
-            && broker.revision > registration.revision
-        {
-            return Some(format!(
-                "another process has registered as broker {}",
-                member.id
-            ));
+        if decide::is_replaced(&image, member.id, member.incarnation) {
+            return Some(MembershipError::Replaced(member.id));
         }
         if image.controller().is_none() {
             claim_controller(store.as_ref(), &keys, member.id, registration.lease).await;
@@ -260,10 +284,9 @@ pub async fn keep(
             Ok(()) => {}
             Err(StoreError::LeaseEnded(_)) => {
                 let again = async {
-                    let before = before_registration(store.as_ref(), &keys, member.id).await?;
-                    if before.last_incarnation != Some(member.incarnation) {
-                        return Err(MembershipError::Taken(member.id));
-                    }
+                    let before =
+                        check_replaced(store.as_ref(), &keys, member.id, member.incarnation)
+                            .await?;
                     register(store.as_ref(), &keys, &member, &before).await
                 };
                 match again.await {
@@ -271,7 +294,9 @@ pub async fn keep(
                         info!(broker = %member.id, "registered again after the lease had ended");
                         registration = next;
                     }
-                    Err(error @ MembershipError::Taken(_)) => return Some(error.to_string()),
+                    Err(error @ (MembershipError::Replaced(_) | MembershipError::Taken(_))) => {
+                        return Some(error);
+                    }
                     Err(error) => warn!(%error, "registering again failed"),
                 }
             }

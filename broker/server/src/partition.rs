@@ -13,9 +13,10 @@ pub mod read;
 pub mod tiering;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use bytes::Bytes;
+use esker_metadata::Revision;
 use esker_protocol::records::{self, Caps, ProduceError, ProduceRules, TimestampType, Validation};
 use esker_protocol::{LeaderEpoch, Offset, Timestamp, TopicId};
 use esker_storage::{AppendError, Appended, ChangeError, Log, LogDirectory};
@@ -26,6 +27,15 @@ use crate::commit::Dirty;
 use crate::config::topic::TopicConfig;
 use high_watermark::Waiters;
 use tiering::TierState;
+
+/// A topic's settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The settings.
+    pub config: Arc<TopicConfig>,
+    /// The revision of the topic's key that they were computed from.
+    pub revision: Revision,
+}
 
 /// A hosted partition.
 pub struct Partition {
@@ -41,7 +51,7 @@ pub struct Partition {
     pub directory: Arc<LogDirectory>,
     /// What the tier holds of it; see [`tiering`].
     pub tier: TierState,
-    config: RwLock<Arc<TopicConfig>>,
+    settings: RwLock<Settings>,
     /// The epoch under which this broker leads, or `None`.
     leading: RwLock<Option<LeaderEpoch>>,
     high_watermark: AtomicI64,
@@ -79,7 +89,7 @@ impl Partition {
         topic_id: TopicId,
         index: i32,
         log: Arc<Log>,
-        config: Arc<TopicConfig>,
+        settings: Settings,
         (directory, dirty): (Arc<LogDirectory>, Dirty),
     ) -> Partition {
         let high_watermark = AtomicI64::new(log.local_start_offset().0);
@@ -90,7 +100,7 @@ impl Partition {
             log,
             directory,
             tier: TierState::default(),
-            config: RwLock::new(config),
+            settings: RwLock::new(settings),
             leading: RwLock::new(None),
             high_watermark,
             waiters: Waiters::default(),
@@ -106,12 +116,25 @@ impl Partition {
     /// The topic's settings.
     #[must_use]
     pub fn config(&self) -> Arc<TopicConfig> {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.settings().config)
+    }
+
+    /// The revision of the topic's key from which the settings were computed.
+    #[must_use]
+    pub fn configured_at(&self) -> Revision {
+        self.settings().revision
+    }
+
+    fn settings(&self) -> RwLockReadGuard<'_, Settings> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts changed settings in force.
-    pub fn set_config(&self, config: Arc<TopicConfig>) {
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    pub fn configure(&self, settings: Settings) {
+        *self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
     /// The epoch under which this broker leads the partition, if it does.
@@ -120,13 +143,20 @@ impl Partition {
         *self.leading.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts to lead under an epoch that a committed transaction has given to this process.
+    /// Starts to lead under an epoch that a committed transaction has given to this process; not
+    /// where the partition was let go meanwhile.
     ///
     /// # Errors
     /// The log cannot note the epoch.
     pub fn lead(&self, epoch: LeaderEpoch) -> Result<(), ChangeError> {
         self.log.begin_epoch(epoch)?;
-        *self.leading.write().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
+        {
+            let mut leading = self.leading.write().unwrap_or_else(PoisonError::into_inner);
+            if self.gone.is_cancelled() {
+                return Ok(());
+            }
+            *leading = Some(epoch);
+        }
         self.dirty.mark();
         self.publish();
         Ok(())
@@ -138,11 +168,12 @@ impl Partition {
         self.waiters.wake_all();
     }
 
-    /// Lets go of a partition that was deleted, or is another broker's: it leads no more, and what
-    /// is being uploaded for it ends.
+    /// Lets go of a partition that was deleted, or is another broker's or process's: it leads no
+    /// more, and what is being uploaded for it ends.
     pub fn let_go(&self) {
-        self.resign();
+        // In this order: whoever begins to lead at this moment is either refused or resigns.
         self.gone.cancel();
+        self.resign();
     }
 
     /// Waits until the partition is no longer this broker's.
@@ -161,6 +192,12 @@ impl Partition {
     #[must_use]
     pub fn is_offline(&self) -> bool {
         self.offline.load(Ordering::Acquire) || self.log.is_offline()
+    }
+
+    /// Whether all that was written is durable, as it is to be before the partition is led.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.log.durable_end() >= self.log.written_end()
     }
 
     /// The end of what consumers may see.

@@ -79,6 +79,13 @@ impl PartitionSet {
         self.count();
     }
 
+    /// Nothing is this process's any more: another one has become the broker.
+    pub fn let_go_all(&self) {
+        for partition in self.all() {
+            partition.let_go();
+        }
+    }
+
     fn count(&self) {
         let hosted = self.hosted.read().unwrap_or_else(PoisonError::into_inner);
         let offline = hosted

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use common::{Stores, Wire, batch, create, epoch_ends, fetch, produce};
 use esker_protocol::ErrorCode;
 use esker_protocol::records::{Batches, Caps};
 use esker_server::Broker;
-use esker_storage::MemoryDisk;
+use esker_storage::{Disk, MemoryDisk};
 use futures::StreamExt;
 use object_store::ObjectStore;
 
@@ -133,6 +134,35 @@ async fn retention_moves_log_start_over_both_tiers_and_objects_follow() {
     let (code, _, _) = fetch(&mut wire, "topic", start - 1, 4096).await;
     assert_eq!(code, ErrorCode::OffsetOutOfRange.code());
     read_all(&mut wire, start as usize, 60).await;
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_tier_has_of_a_damaged_log_is_served_from_there() {
+    let mut stores = Stores::new();
+    let broker = common::start(&stores, SETTINGS).await;
+    let mut wire = Wire::connect(&broker).await;
+    let settings = [("internal.segment.bytes", "2048"), ("retention.ms", "-1")];
+    create(&mut wire, "topic", 1, &settings).await;
+    fill(&mut wire, 0..20).await;
+    let partition = broker.shared().partitions.all().remove(0);
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while partition.tier.end().is_none_or(|(end, _)| end.0 < 10) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("segments are offloaded");
+    assert_eq!(partition.log.local_start_offset().0, 0, "and stay");
+    broker.stop().await;
+
+    stores.disk = Arc::new(stores.disk.after_kill());
+    let first = Path::new("/data/topic-0/00000000000000000000.log");
+    stores.disk.remove_file(first).expect("it is there");
+    let broker = common::start(&stores, SETTINGS).await;
+    let mut wire = Wire::connect(&broker).await;
+    read_all(&mut wire, 0, 20).await;
+    fill(&mut wire, 20..22).await;
     broker.stop().await;
 }
 

@@ -105,6 +105,11 @@ impl Batch {
         }
     }
 
+    /// The keys that change, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.changes.iter().map(|change| change.operation.key())
+    }
+
     /// How many keys change.
     #[must_use]
     pub fn len(&self) -> usize {

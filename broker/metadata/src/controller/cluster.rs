@@ -9,8 +9,8 @@ use crate::image::{Image, Versioned};
 use crate::keys::Keys;
 use crate::store::{LeaseId, Revision, Transaction};
 use crate::values::{
-    BrokerInfoValue, BrokerValue, ClusterValue, ControllerValue, DirectoryId, ProducerIdsValue,
-    Unknown, Value,
+    BrokerInfoValue, BrokerValue, ClusterValue, ControllerValue, DirectoryId, ProcessId,
+    ProducerIdsValue, Unknown, Value,
 };
 
 /// Creates the cluster's identity, once (P2).
@@ -150,4 +150,13 @@ pub fn register(
     Ok(guarded
         .put_leased(key, value.encode(), lease)
         .put(info_key, info.encode()))
+}
+
+/// Whether another process has registered as the broker since this one did. This one must end then
+/// (P2), also where the other is gone again.
+#[must_use]
+pub fn is_replaced(image: &Image, broker: BrokerId, incarnation: ProcessId) -> bool {
+    image
+        .broker_info(broker)
+        .is_some_and(|info| info.value.incarnation != incarnation)
 }

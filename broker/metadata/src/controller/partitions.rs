@@ -1,11 +1,9 @@
-//! What a partition's value says: at its creation, and when its topic's minimum changes.
+//! What a partition's value says at its creation.
 
 use esker_protocol::{BrokerId, LeaderEpoch, TopicId};
 
-use super::batch::{Batch, Change};
 use crate::image::Image;
-use crate::store::{Compare, Condition};
-use crate::values::{Configs, DirectoryId, PartitionValue, Replica, TopicValue, Unknown, Value};
+use crate::values::{Configs, DirectoryId, PartitionValue, Replica, TopicValue, Unknown};
 
 /// The topic setting that says how many replicas must hold a record.
 const MIN_ISR: &str = "min.insync.replicas";
@@ -73,40 +71,4 @@ fn choose_directory(
         .ok()?
         .checked_rem(directories.len())?;
     directories.get(index).copied()
-}
-
-/// The batches that bring a topic's partitions in step with its `min.insync.replicas`.
-///
-/// ELR is cleared in the same transaction: what it proved, it proved under the old minimum (P5). A
-/// partition without a leader is left alone as long as its ELR may elect one.
-#[must_use]
-pub fn rewrite_min_isr(image: &Image, name: &str, min_isr_default: i32) -> Vec<Batch> {
-    let Some(topic) = image.topic(name) else {
-        return Vec::new();
-    };
-    let id = topic.value.topic_id;
-    let changes = image
-        .partitions(id)
-        .filter_map(|(partition, current)| {
-            let wanted = effective_min_isr(
-                &topic.value.configs,
-                min_isr_default,
-                current.value.replicas.len(),
-            );
-            let elects_first = current.value.leader.is_none() && !current.value.elr.is_empty();
-            if wanted == current.value.min_isr_effective || elects_first {
-                return None;
-            }
-            let mut value = current.value.clone();
-            value.min_isr_effective = wanted;
-            value.elr.clear();
-            let key = image.keys().partition(id, partition);
-            Some(Change::replace(key, current.revision, value.encode()))
-        })
-        .collect();
-    let guard = Compare {
-        key: image.keys().topic(name),
-        condition: Condition::ModRevision(topic.revision),
-    };
-    Batch::divide(&[guard], changes)
 }

@@ -4,12 +4,13 @@ use esker_protocol::{BrokerId, LeaderEpoch, ProducerId, TopicId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::image::Image;
+use crate::image::{Image, Versioned};
 use crate::keys::Keys;
 use crate::memory::MemoryStore;
 use crate::store::{MetadataStore, Revision, Transaction, TransactionOutcome};
 use crate::values::{
-    BrokerInfoValue, BrokerValue, Configs, DirectoryId, ProcessId, TopicState, Unknown, Value,
+    BrokerInfoValue, BrokerValue, Configs, DirectoryId, PartitionValue, ProcessId, Replica,
+    TopicState, Unknown, Value,
 };
 
 mod random;
@@ -375,53 +376,59 @@ fn followers_of_one_leader_spread_over_all_others() {
     assert_eq!(followers.len(), 4);
 }
 
+const OWN: BrokerId = BrokerId(1);
+
+/// What process `process` of broker 1 does to lead these partitions of topic 1.
+fn raise(
+    image: &Image,
+    process: u8,
+    partitions: impl IntoIterator<Item = i32>,
+) -> Result<Vec<Batch>, NotRegistered> {
+    let values: Vec<_> = partitions
+        .into_iter()
+        .map(|partition| {
+            let current = &image
+                .partition(topic_id(1), partition)
+                .expect("there")
+                .value;
+            let next = led_anew(current, OWN, DirectoryId([1; 16]), false);
+            (topic_id(1), partition, next)
+        })
+        .collect();
+    raise_epochs(image, OWN, ProcessId([process; 16]), values)
+}
+
+fn epoch(image: &Image, partition: i32) -> LeaderEpoch {
+    let partition = image.partition(topic_id(1), partition);
+    partition.expect("there").value.leader_epoch
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_process_that_starts_raises_what_an_earlier_one_led() {
     let store = MemoryStore::new();
     let keys = Keys::default();
     start(&store, 1, 1, &[1]).await;
     start(&store, 2, 1, &[2]).await;
-    let mut assignment = vec![vec![BrokerId(1)]; 150];
-    assignment.push(vec![BrokerId(2), BrokerId(1)]);
+    let mut assignment = vec![vec![OWN]; 150];
+    assignment.push(vec![BrokerId(2), OWN]);
     run(&store, create_topic(&keys, &new_topic("t", 1, assignment))).await;
-    let image = settle(&store).await;
-    assert_eq!(
-        led_before(&image, BrokerId(1)).count(),
-        0,
-        "made while this process lives"
-    );
-
+    settle(&store).await;
     start(&store, 1, 2, &[1]).await;
-    run(
-        &store,
-        create_topic(&keys, &new_topic("u", 2, on_one_broker(1))),
-    )
-    .await;
-    let image = settle(&store).await;
-    let led: Vec<_> = led_before(&image, BrokerId(1)).collect();
-    assert_eq!(
-        led.len(),
-        150,
-        "what was made since the start has no earlier leader"
-    );
-    assert_eq!(led_before(&image, BrokerId(2)).count(), 0);
+    let image = load(&store).await;
 
     // The busiest first, and one that another broker leads is left out.
-    let busiest = (topic_id(1), 77);
-    let order: Vec<_> = [busiest, (topic_id(1), 150)]
+    let busiest = 77;
+    let order = [busiest, 150]
         .into_iter()
-        .chain(led.iter().copied().filter(|p| *p != busiest))
-        .collect();
-    let batches = raise_epochs(&image, BrokerId(1), order);
+        .chain((0..150).filter(|partition| *partition != busiest));
+    let batches = raise(&image, 2, order).expect("registered");
     assert_eq!(batches.iter().map(Batch::len).collect::<Vec<_>>(), [99, 51]);
+    let first = batches[0].keys().next();
+    assert_eq!(first, Some(keys.partition(topic_id(1), busiest).as_str()));
     // One partition changes under the first batch: only that one is left for a later plan.
-    let key = keys.partition(busiest.0, busiest.1);
-    let value = image
-        .partition(busiest.0, busiest.1)
-        .expect("there")
-        .value
-        .encode();
-    run(&store, Transaction::new().put(&key, value)).await;
+    let key = keys.partition(topic_id(1), busiest);
+    let value = image.partition(topic_id(1), busiest).expect("there");
+    run(&store, Transaction::new().put(&key, value.value.encode())).await;
     let outcome = run(&store, batches[0].transaction()).await;
     assert!(!outcome.succeeded);
     let rest = batches[0]
@@ -433,82 +440,146 @@ async fn a_process_that_starts_raises_what_an_earlier_one_led() {
     assert!(second.succeeded);
     assert_eq!(batches[1].without_failed(&second), None);
     let image = load(&store).await;
-    let low: Vec<i32> = image
-        .partitions(topic_id(1))
-        .filter(|(_, partition)| partition.value.leader_epoch == LeaderEpoch(0))
-        .map(|(partition, _)| partition)
+    let low: Vec<i32> = (0..=150)
+        .filter(|partition| epoch(&image, *partition) == LeaderEpoch(0))
         .collect();
-    assert_eq!(low, [77, 150]);
-
-    // A process that was replaced raises nothing, and learns that there is nothing to try again.
-    let late = raise_epochs(&image, BrokerId(1), [busiest]);
-    start(&store, 1, 3, &[1]).await;
-    let outcome = run(&store, late[0].transaction()).await;
-    assert!(!outcome.succeeded);
-    assert_eq!(late[0].without_failed(&outcome), None);
+    assert_eq!(low, [busiest, 150]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_minimum_is_written_and_clears_what_it_no_longer_proves() {
+async fn a_process_that_was_replaced_raises_nothing() {
     let store = MemoryStore::new();
     let keys = Keys::default();
-    for broker in 1..=3 {
-        start(&store, broker, 1, &[u8::try_from(broker).expect("small")]).await;
-    }
-    let all = vec![vec![BrokerId(1), BrokerId(2), BrokerId(3)]; 3];
-    run(&store, create_topic(&keys, &new_topic("t", 1, all))).await;
-    let image = settle(&store).await;
-    assert!(rewrite_min_isr(&image, "t", 1).is_empty());
-    // One partition with an ELR, and one that has no leader and elects from its ELR first.
-    for (partition, leader) in [(0, Some(BrokerId(1))), (1, None)] {
-        let mut value = image
-            .partition(topic_id(1), partition)
-            .expect("there")
-            .value
-            .clone();
-        value.isr.truncate(1);
-        value.elr = vec![BrokerId(2)];
-        value.leader = leader;
-        run(
-            &store,
-            Transaction::new().put(keys.partition(topic_id(1), partition), value.encode()),
-        )
-        .await;
-    }
-    let configs = Configs::from([("min.insync.replicas".to_owned(), "9".to_owned())]);
-    let topic = image.topic("t").expect("there");
+    let registration = keys.broker(OWN);
+    start(&store, 1, 1, &[1]).await;
     run(
         &store,
-        set_topic_configs(&keys, "t", topic, configs.clone()),
+        create_topic(&keys, &new_topic("t", 1, on_one_broker(1))),
     )
     .await;
+    let before = settle(&store).await;
+    let own = ProcessId([1; 16]);
+    assert!(!is_replaced(&before, OWN, own));
+    start(&store, 1, 2, &[1]).await;
+
+    // Planned before the other registered: there is nothing left to try again.
+    let late = raise(&before, 1, [0]).expect("registered");
+    let outcome = run(&store, late[0].transaction()).await;
+    assert!(!outcome.succeeded);
+    assert_eq!(late[0].without_failed(&outcome), None);
+    // Planned from an image that shows the other: its registration is no fence for this process.
     let image = load(&store).await;
-    assert_eq!(image.topic("t").expect("there").value.configs, configs);
-    for batch in rewrite_min_isr(&image, "t", 1) {
-        assert!(run(&store, batch.transaction()).await.succeeded);
-    }
+    assert_eq!(raise(&image, 1, [0]), Err(NotRegistered(OWN)));
+    assert!(is_replaced(&image, OWN, own));
+    // Also once the other is gone.
+    run(&store, Transaction::new().delete(&registration)).await;
     let image = load(&store).await;
-    let minimums: Vec<i32> = image
-        .partitions(topic_id(1))
-        .map(|(_, p)| p.value.min_isr_effective)
-        .collect();
-    assert_eq!(minimums, [3, 1, 3], "no more than there are replicas");
+    assert_eq!(raise(&image, 1, [0]), Err(NotRegistered(OWN)));
+    assert!(is_replaced(&image, OWN, own));
+    assert_eq!(epoch(&image, 0), LeaderEpoch(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_whose_lease_has_ended_raises_nothing_until_it_registers_again() {
+    let store = MemoryStore::new();
+    let keys = Keys::default();
+    start(&store, 1, 1, &[1]).await;
+    run(
+        &store,
+        create_topic(&keys, &new_topic("t", 1, on_one_broker(1))),
+    )
+    .await;
+    let before = settle(&store).await;
+    run(&store, Transaction::new().delete(keys.broker(OWN))).await;
+    let late = raise(&before, 1, [0]).expect("registered");
+    assert!(!run(&store, late[0].transaction()).await.succeeded);
+    let image = load(&store).await;
+    assert_eq!(raise(&image, 1, [0]), Err(NotRegistered(OWN)));
+    assert!(!is_replaced(&image, OWN, ProcessId([1; 16])));
+    start(&store, 1, 1, &[1]).await;
+    let again = raise(&load(&store).await, 1, [0]).expect("registered");
+    assert!(run(&store, again[0].transaction()).await.succeeded);
+    assert_eq!(epoch(&load(&store).await, 0), LeaderEpoch(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_was_made_since_the_start_is_led_without_a_new_epoch() {
+    let store = MemoryStore::new();
+    let keys = Keys::default();
+    let directory = DirectoryId([1; 16]);
+    start(&store, 1, 1, &[1]).await;
+    run(
+        &store,
+        create_topic(&keys, &new_topic("old", 1, on_one_broker(1))),
+    )
+    .await;
+    settle(&store).await;
+    start(&store, 1, 2, &[1]).await;
+    run(
+        &store,
+        create_topic(&keys, &new_topic("new", 2, on_one_broker(1))),
+    )
+    .await;
+    let image = settle(&store).await;
+    let registered = image.broker(OWN).expect("registered").revision;
+    let old = image.partition(topic_id(1), 0).expect("written");
+    let new = image.partition(topic_id(2), 0).expect("written");
+    let is_led = |partition, broker| is_fresh(partition, broker, directory, registered);
+    assert!(is_led(new, OWN));
+    assert!(!is_led(old, OWN), "an earlier process may have led it");
+    assert!(!is_led(new, BrokerId(2)), "another broker's");
+    let other = DirectoryId([2; 16]);
     assert!(
-        image
-            .partition(topic_id(1), 0)
-            .expect("there")
-            .value
-            .elr
-            .is_empty()
+        !is_fresh(new, OWN, other, registered),
+        "in another directory than it was made for"
     );
-    assert!(
-        !image
-            .partition(topic_id(1), 1)
-            .expect("there")
-            .value
-            .elr
-            .is_empty()
-    );
+    let changed = Versioned {
+        revision: registered.next().next().next().next().next(),
+        ..Versioned::clone(new)
+    };
+    assert!(changed.revision > new.revision);
+    assert!(!is_led(&changed, OWN), "somebody has changed it since");
+}
+
+#[test]
+fn what_is_led_anew_names_its_leader_its_directory_and_whether_it_is_proven() {
+    let replica = |broker, directory: Option<u8>| Replica {
+        broker: BrokerId(broker),
+        directory: directory.map(|number| DirectoryId([number; 16])),
+        unknown: Unknown::new(),
+    };
+    let current = PartitionValue {
+        replicas: vec![replica(1, None), replica(2, Some(9))],
+        adding: Vec::new(),
+        removing: Vec::new(),
+        isr: Vec::new(),
+        elr: vec![BrokerId(2)],
+        leader: None,
+        last_known_leader: None,
+        leader_epoch: LeaderEpoch(4),
+        last_unclean_epoch: Some(LeaderEpoch(2)),
+        min_isr_effective: 1,
+        unknown: Unknown::new(),
+    };
+    let next = led_anew(&current, OWN, DirectoryId([1; 16]), false);
+    let expected = PartitionValue {
+        replicas: vec![replica(1, Some(1)), replica(2, Some(9))],
+        isr: vec![OWN],
+        elr: Vec::new(),
+        leader: Some(OWN),
+        last_known_leader: Some(OWN),
+        leader_epoch: LeaderEpoch(5),
+        ..current.clone()
+    };
+    assert_eq!(next, expected);
+    let unclean = led_anew(&next, OWN, DirectoryId([1; 16]), true);
+    assert_eq!(unclean.last_unclean_epoch, Some(LeaderEpoch(6)));
+    let two = PartitionValue {
+        min_isr_effective: 2,
+        ..current
+    };
+    let next = led_anew(&two, OWN, DirectoryId([1; 16]), false);
+    assert_eq!(next.elr, [BrokerId(2)], "the ISR is below its minimum");
 }
 
 #[test]

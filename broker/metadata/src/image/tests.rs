@@ -13,6 +13,10 @@ use crate::values::Configs;
 
 const CASES: u32 = 64;
 
+const PARTITION: &str =
+    r#"{"v":1,"replicas":[],"isr":[],"leader":1,"leader_epoch":0,"min_isr_effective":1}"#;
+const TIER: &str = r#"{"v":1,"claimed_epoch":0,"checksum":0,"version":0,"tier_end":0,"tier_end_epoch":-1,"log_start":0,"local_floor":0}"#;
+
 fn topic_id(number: u8) -> TopicId {
     TopicId([number; 16])
 }
@@ -43,9 +47,6 @@ fn change() -> impl Strategy<Value = Change> {
             })
             .to_vec()
     }
-    const PARTITION: &str =
-        r#"{"v":1,"replicas":[],"isr":[],"leader":1,"leader_epoch":0,"min_isr_effective":1}"#;
-    const TIER: &str = r#"{"v":1,"claimed_epoch":0,"checksum":0,"version":0,"tier_end":0,"tier_end_epoch":-1,"log_start":0,"local_floor":0}"#;
     const BROKER: &str =
         r#"{"v":1,"incarnation":"AQEBAQEBQQGBAQEBAQEBAQ","directories":[],"version":"1"}"#;
     const INFO: &str = r#"{"v":1,"incarnation":"AQEBAQEBQQGBAQEBAQEBAQ","endpoints":[]}"#;
@@ -86,6 +87,28 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// A partition of which anything differs is named.
+fn check_changed(earlier: &Image, later: &Image) {
+    let changed = later
+        .partitions_changed_since(earlier)
+        .expect("one was made from the other");
+    let all = earlier.all_partitions().chain(later.all_partitions());
+    for (topic, partition, _) in all {
+        let look = |image: &Image| {
+            let value = image.partition(topic, partition).cloned();
+            let topic = image.topic_by_id(topic);
+            (
+                value,
+                topic.map(|(name, topic)| (name.to_owned(), Arc::clone(topic))),
+            )
+        };
+        assert!(
+            changed.contains(&(topic, partition)) || look(earlier) == look(later),
+            "{topic} {partition} has changed"
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(CASES))]
 
@@ -123,6 +146,7 @@ proptest! {
                 }
             }
             let last = load(&store).await;
+            let mut earlier = vec![image.clone()];
             let mut watch = store.watch("/esker/", from.next()).await.expect("a watch");
             // The image keeps the revision of its last change under the prefix.
             loop {
@@ -134,8 +158,14 @@ proptest! {
                     panic!("nothing was lost");
                 };
                 image = Arc::unwrap_or_clone(next);
+                earlier.push(image.clone());
+            }
+            for earlier in earlier {
+                check_changed(&earlier, &image);
+                assert_eq!(last.partitions_changed_since(&earlier), None, "read again");
             }
             image.revision = last.revision;
+            image.changes = last.changes.clone();
             assert_eq!(image, last);
         });
     }
@@ -356,4 +386,102 @@ fn retriable_errors_are_those_without_effect() {
     assert!(StoreError::Unavailable("x".into()).is_retriable());
     assert!(!StoreError::Unknown.is_retriable());
     assert!(!StoreError::Fatal("x".into()).is_retriable());
+}
+
+/// The image after a transaction.
+async fn after(store: &MemoryStore, image: &Image, transaction: Transaction) -> Image {
+    let from = image.revision().next();
+    let mut watch = store.watch("/esker/", from).await.expect("a watch");
+    assert!(
+        store
+            .transact(transaction)
+            .await
+            .expect("answered")
+            .succeeded
+    );
+    image
+        .apply(&watch.next().await.expect("an event"))
+        .expect("readable")
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_names_the_partitions_that_changed() {
+    let (store, keys) = (MemoryStore::new(), Keys::default());
+    let new = |name: &str, id| NewTopic {
+        name: name.into(),
+        topic_id: topic_id(id),
+        assignment: Vec::new(),
+        configs: Configs::new(),
+    };
+    let (a, b, again) = (topic_id(1), topic_id(2), topic_id(3));
+    let named = |later: &Image, earlier: &Image| {
+        let changed = later.partitions_changed_since(earlier).expect("known");
+        changed.into_iter().collect::<Vec<_>>()
+    };
+    for (name, id) in [("a", 1), ("b", 2)] {
+        store
+            .transact(create_topic(&keys, &new(name, id)))
+            .await
+            .expect("answered");
+    }
+    let mut filling = Transaction::new();
+    for (topic, partition) in [(a, 0), (a, 1), (b, 0)] {
+        filling = filling.put(keys.partition(topic, partition), PARTITION);
+    }
+    store.transact(filling).await.expect("answered");
+    let loaded = load(&store).await;
+    assert_eq!(named(&loaded, &loaded), []);
+
+    let tiered = after(
+        &store,
+        &loaded,
+        Transaction::new().put(keys.tier(a, 0), TIER),
+    )
+    .await;
+    assert_eq!(named(&tiered, &loaded), [], "a tier commit changes none");
+    let put = Transaction::new().put(keys.partition(b, 0), PARTITION);
+    let changed = after(&store, &tiered, put).await;
+    assert_eq!(named(&changed, &tiered), [(b, 0)]);
+    assert_eq!(named(&changed, &changed), []);
+    let topic = changed.topic("a").expect("there");
+    let gone = after(&store, &changed, delete_topic(&keys, "a", topic)).await;
+    assert_eq!(named(&gone, &changed), [(a, 0), (a, 1)], "all of the topic");
+    // The name is another topic's, and the partitions of the first go: both are named.
+    let created = after(&store, &gone, create_topic(&keys, &new("a", 3))).await;
+    let moving = Transaction::new()
+        .delete(keys.partition(a, 0))
+        .delete(keys.partition(a, 1))
+        .put(keys.partition(again, 0), PARTITION);
+    let moved = after(&store, &created, moving).await;
+    assert_eq!(named(&moved, &changed), [(a, 0), (a, 1), (again, 0)]);
+    assert_eq!(
+        named(&moved, &loaded),
+        [(a, 0), (a, 1), (b, 0), (again, 0)],
+        "over several revisions"
+    );
+    let reloaded = load(&store).await;
+    assert_eq!(
+        reloaded.partitions_changed_since(&moved),
+        None,
+        "read again"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changed_too_long_ago_is_not_known() {
+    let (store, keys) = (MemoryStore::new(), Keys::default());
+    let tier = || Transaction::new().put(keys.tier(topic_id(1), 0), TIER);
+    let put = Transaction::new().put(keys.partition(topic_id(1), 0), PARTITION);
+    let first = load(&store).await;
+    let second = after(&store, &first, put).await;
+    let mut image = second.clone();
+    for _ in 1..changes::REVISIONS_MAX {
+        image = after(&store, &image, tier()).await;
+    }
+    let changed = image.partitions_changed_since(&first).expect("known");
+    assert_eq!(changed.len(), 1);
+    image = after(&store, &image, tier()).await;
+    assert_eq!(image.partitions_changed_since(&first), None);
+    let changed = image.partitions_changed_since(&second).expect("known");
+    assert!(changed.is_empty());
 }
