@@ -239,6 +239,20 @@ async fn every_version_of_every_served_api_is_answered() {
     broker.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_page_cache_has_lost_is_read_from_the_disk() {
+    let stores = Stores::new();
+    let broker = common::start(&stores, &[]).await;
+    let mut wire = Wire::connect(&broker).await;
+    create(&mut wire, "topic", 1, &[]).await;
+    produce(&mut wire, "topic", batch(&[b"value"], NOW), -1).await;
+    stores.disk.cache_nothing(true);
+    let (code, high_watermark, records) = fetch(&mut wire, "topic", 0, 4096).await;
+    assert_eq!((code, high_watermark), (0, 1));
+    assert_eq!(Batches::new(&records).count(), 1);
+    broker.stop().await;
+}
+
 fn metadata_request(topic: &str) -> MetadataRequest<'_> {
     use esker_protocol::messages::metadata_request::MetadataRequestTopic;
     MetadataRequest {

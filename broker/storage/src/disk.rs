@@ -97,6 +97,17 @@ pub trait DiskFile: Send + Sync + Debug {
     /// only at the end of the file.
     fn read_at(&self, position: u64, bytes_max: usize, buffer: &mut Vec<u8>) -> io::Result<usize>;
 
+    /// The same of what is in memory already; [`io::ErrorKind::WouldBlock`] where the disk would have
+    /// to be asked.
+    fn read_cached_at(
+        &self,
+        position: u64,
+        bytes_max: usize,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<usize> {
+        self.read_at(position, bytes_max, buffer)
+    }
+
     /// Writes all slices back to back at `position`. After an error any part may have been written.
     fn write_all_vectored_at(&self, position: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()>;
 
@@ -132,6 +143,36 @@ pub trait FileSystem: Send + Sync + Debug {
     /// Makes the names in the directory by which it was opened durable, and opens nothing to do so.
     fn sync_names(&self) -> io::Result<()> {
         self.sync()
+    }
+}
+
+/// A file of which only what is in memory is read.
+#[derive(Debug)]
+pub(crate) struct CachedOnly(pub(crate) Arc<dyn DiskFile>);
+
+impl DiskFile for CachedOnly {
+    fn read_at(&self, position: u64, bytes_max: usize, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        self.0.read_cached_at(position, bytes_max, buffer)
+    }
+
+    fn write_all_vectored_at(&self, position: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        self.0.write_all_vectored_at(position, slices)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.0.truncate(bytes)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn allocate_keep_size(&self, position: u64, bytes: u64) -> io::Result<()> {
+        self.0.allocate_keep_size(position, bytes)
     }
 }
 

@@ -6,11 +6,12 @@
 //! read that falls below the local start is therefore sent to the tier, and one that the tier has
 //! not (yet, or any more) looks at the pointer again.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_protocol::{ErrorCode, LeaderEpoch, Offset, Timestamp};
-use esker_storage::ReadError;
+use esker_storage::{Log, LogRead, ReadError};
 use esker_tier::read::{Found, ReadError as TierReadError};
 
 use super::Partition;
@@ -68,14 +69,27 @@ pub(crate) async fn local(
     if offset >= below || (max_bytes == 0 && !at_least_one) {
         return Ok(Data::NONE);
     }
-    let log = Arc::clone(&partition.log);
-    let read = move || {
-        let read = log.read(offset, max_bytes, below, at_least_one)?;
-        // Without transactions there are none; the call looks at what is in memory.
-        let aborted = log.aborted_transactions(offset, read.next)?;
-        Ok::<_, ReadError>((read, aborted))
+    let read = |from: fn(&Log, Offset, usize, Offset, bool) -> Result<LogRead, ReadError>| {
+        let log = Arc::clone(&partition.log);
+        move || {
+            let read = from(&log, offset, max_bytes, below, at_least_one)?;
+            // Without transactions there are none; the call looks at what is in memory.
+            let aborted = log.aborted_transactions(offset, read.next)?;
+            Ok::<_, ReadError>((read, aborted))
+        }
     };
-    match shared.environment.run(Work::PageCache, read).await {
+    let cached = read(Log::read_cached);
+    let outcome = match shared.environment.run(Work::PageCache, cached).await {
+        // A disk is slow, and others wait for the thread that asks it.
+        Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+            shared
+                .environment
+                .run(Work::Blocking, read(Log::read))
+                .await
+        }
+        outcome => outcome,
+    };
+    match outcome {
         Ok((read, aborted)) => Ok(Data {
             chunks: if read.bytes.is_empty() {
                 Vec::new()

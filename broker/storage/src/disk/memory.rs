@@ -193,6 +193,18 @@ impl DiskFile for MemoryFile {
         Ok(bytes.len())
     }
 
+    fn read_cached_at(
+        &self,
+        position: u64,
+        bytes_max: usize,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<usize> {
+        if self.disk.tree().faults.caches_nothing() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.read_at(position, bytes_max, buffer)
+    }
+
     fn write_all_vectored_at(&self, position: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         self.writable()?;
         self.disk.change(|tree| {

@@ -5,13 +5,13 @@
 )]
 
 use std::fs::{self, File};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, FlockOperation};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
 use super::{DirEntry, Disk, DiskFile, DiskLock, FileSystem, OpenMode, of_open};
 
@@ -135,6 +135,44 @@ impl DiskFile for RealFile {
         // The vector may have had more room than was asked for, and all of it was read into.
         buffer.truncate(before + bytes_max);
         Ok(buffer.len() - before)
+    }
+
+    fn read_cached_at(
+        &self,
+        position: u64,
+        bytes_max: usize,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<usize> {
+        let before = buffer.len();
+        let mut filled = before;
+        buffer.resize(before + bytes_max, 0);
+        let outcome = loop {
+            let at = position + (filled - before) as u64;
+            let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) else {
+                break Ok(());
+            };
+            let mut slices = [IoSliceMut::new(rest)];
+            let read = retry_on_intr(|| {
+                rustix::io::preadv2(&self.0, &mut slices, at, ReadWriteFlags::NOWAIT)
+            });
+            match read {
+                Ok(0) => break Ok(()),
+                Ok(count) => filled += count,
+                Err(error) => break Err(error),
+            }
+        };
+        buffer.truncate(filled);
+        match outcome {
+            Ok(()) => Ok(filled - before),
+            Err(error) => {
+                buffer.truncate(before);
+                match error {
+                    // A file system that cannot tell.
+                    Errno::OPNOTSUPP | Errno::NOSYS => self.read_at(position, bytes_max, buffer),
+                    other => Err(other.into()),
+                }
+            }
+        }
     }
 
     fn write_all_vectored_at(&self, position: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {

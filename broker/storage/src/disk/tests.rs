@@ -27,6 +27,14 @@ fn contract(disk: &dyn Disk, root: &Path) {
     assert_eq!(file.read_at(10, 100, &mut buffer).unwrap(), 2);
     assert_eq!(file.read_at(99, 100, &mut buffer).unwrap(), 0);
 
+    // What was just written is in memory.
+    let mut cached = b"> ".to_vec();
+    assert_eq!(file.read_cached_at(3, 6, &mut cached).unwrap(), 6);
+    assert_eq!(cached, b"> lo, wo");
+    assert_eq!(file.read_cached_at(10, 100, &mut cached).unwrap(), 2);
+    assert_eq!(file.read_cached_at(99, 100, &mut cached).unwrap(), 0);
+    assert_eq!(cached, b"> lo, world");
+
     match file.allocate_keep_size(0, 1 << 16) {
         Ok(()) => {}
         Err(error) => assert_eq!(error.kind(), io::ErrorKind::Unsupported),

@@ -8,7 +8,7 @@ use esker_protocol::Offset;
 use super::Log;
 use super::state::State;
 use crate::directory::names::FileKind;
-use crate::disk::DiskFile;
+use crate::disk::{CachedOnly, DiskFile};
 use crate::entry_file::file_floor;
 use crate::index::OffsetEntry;
 
@@ -26,6 +26,8 @@ pub(super) struct Place {
     /// The file, when it is open for writing.
     pub(super) file: Option<Arc<dyn DiskFile>>,
     pub(super) generation: u64,
+    /// Whether nothing but what is in memory may be read.
+    pub(super) cached_only: bool,
 }
 
 impl State {
@@ -47,6 +49,7 @@ impl State {
                     .map(|hint| hint.position),
                 file: active.file.clone(),
                 generation: self.generation,
+                cached_only: false,
             };
         }
         let index = self
@@ -65,19 +68,30 @@ impl State {
                 .map(|hint| hint.position),
             file: None,
             generation: self.generation,
+            cached_only: false,
+        }
+    }
+}
+
+impl Place {
+    fn limit(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        match self.cached_only {
+            true => Arc::new(CachedOnly(file)),
+            false => file,
         }
     }
 }
 
 impl Log {
     pub(super) fn place_file(&self, place: &Place) -> io::Result<Arc<dyn DiskFile>> {
-        match &place.file {
-            Some(file) => Ok(file.clone()),
-            None => self
-                .directory
-                .files
-                .open(&self.path, (self.id, place.base, FileKind::Log)),
-        }
+        let file = match &place.file {
+            Some(file) => file.clone(),
+            None => {
+                let key = (self.id, place.base, FileKind::Log);
+                self.directory.files.open(&self.path, key)?
+            }
+        };
+        Ok(place.limit(file))
     }
 
     /// A position at or before the batch that holds `offset`, by the index.
@@ -98,7 +112,7 @@ impl Log {
             other => other?,
         };
         let not_above = |entry: &OffsetEntry| place.base + i64::from(entry.relative) <= offset;
-        let (_, entry) = file_floor(file.as_ref(), place.offset_entries, not_above)?;
+        let (_, entry) = file_floor(place.limit(file).as_ref(), place.offset_entries, not_above)?;
         Ok(entry.map_or(0, |entry| u64::from(entry.position)))
     }
 }

@@ -57,11 +57,35 @@ impl Log {
         below: Offset,
         at_least_one: bool,
     ) -> Result<LogRead, ReadError> {
+        self.read_from(false, offset, max_bytes, below, at_least_one)
+    }
+
+    /// The same of what is in memory; an I/O error of kind `WouldBlock` where the disk would have to
+    /// be asked.
+    pub fn read_cached(
+        &self,
+        offset: Offset,
+        max_bytes: usize,
+        below: Offset,
+        at_least_one: bool,
+    ) -> Result<LogRead, ReadError> {
+        self.read_from(true, offset, max_bytes, below, at_least_one)
+    }
+
+    fn read_from(
+        &self,
+        cached_only: bool,
+        offset: Offset,
+        max_bytes: usize,
+        below: Offset,
+        at_least_one: bool,
+    ) -> Result<LogRead, ReadError> {
         let mut suspect = None;
         for _ in 0..ATTEMPTS_MAX {
-            let Some(place) = self.place_for_read(offset, below)? else {
+            let Some(mut place) = self.place_for_read(offset, below)? else {
                 return Ok(LogRead::empty(offset));
             };
+            place.cached_only = cached_only;
             let generation = place.generation;
             match self.read_place(&place, offset, max_bytes, below, at_least_one)? {
                 Attempt::Done(read, end) if self.confirm(&place, &read, end) => return Ok(read),

@@ -17,6 +17,7 @@ pub(super) struct Faults {
     dead: bool,
     syncs_to_fail: u32,
     syncs_lie: bool,
+    caches_nothing: bool,
     write_cut: Option<usize>,
     opens_left: Option<u64>,
 }
@@ -30,6 +31,7 @@ impl Default for Faults {
             dead: false,
             syncs_to_fail: 0,
             syncs_lie: false,
+            caches_nothing: false,
             write_cut: None,
             opens_left: None,
         }
@@ -127,6 +129,11 @@ impl Faults {
         }
     }
 
+    /// Whether reads of what is in memory find nothing there.
+    pub(super) fn caches_nothing(&self) -> bool {
+        self.caches_nothing
+    }
+
     /// How many bytes of a write still arrive, when it is to fail.
     pub(super) fn cut_write(&mut self, bytes: usize) -> Option<usize> {
         self.write_cut.take().map(|kept| kept.min(bytes))
@@ -169,6 +176,11 @@ impl MemoryDisk {
     /// Makes syncs say `Ok` and keep nothing, until told otherwise. For tests that name what is lost.
     pub fn lie_about_syncs(&self, lie: bool) {
         self.tree().faults.syncs_lie = lie;
+    }
+
+    /// Makes reads of what is in memory find nothing there, as where other files have taken it.
+    pub fn cache_nothing(&self, nothing: bool) {
+        self.tree().faults.caches_nothing = nothing;
     }
 
     /// Makes the next write fail after `bytes` of it.
