@@ -1,4 +1,5 @@
-//! A data directory that every version must read: `testdata/golden/v1`.
+//! Data directories that every version must read: `testdata/golden/v1`, stopped cleanly, and
+//! `v1-journal`, where a power cut has left some batches in the journal alone.
 //!
 //! `UPDATE_GOLDEN=1` writes it anew; that is right only for a new version of the format, in a folder
 //! of its own.
@@ -16,8 +17,8 @@ use esker_protocol::{
     BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId,
 };
 use esker_storage::{
-    DirectoryConfig, Disk, Durability, Identity, Log, LogConfig, LogDirectory, MemoryDisk,
-    OpenMode, RealDisk,
+    CommitMode, DirectoryConfig, Disk, Durability, Identity, Log, LogConfig, LogDirectory,
+    MemoryDisk, OpenMode, RealDisk,
 };
 
 const NOW: i64 = 1_700_000_000_000;
@@ -26,6 +27,10 @@ const INCARNATION: TopicId = TopicId([0x17; 16]);
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/golden/v1")
+}
+
+fn golden_journal() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/golden/v1-journal")
 }
 
 fn identity() -> Identity {
@@ -205,4 +210,69 @@ fn the_golden_directory_reads_as_it_was_written() {
         expected.last_stable_offset(end)
     );
     assert!(log.last_stable_offset(end) < end);
+}
+
+/// Fills a log whose last batches are journaled.
+fn journal(directory: &LogDirectory) -> Arc<Log> {
+    let now = Timestamp(NOW);
+    let opened = directory.open_log("golden", 0, TOPIC_ID, log_config(), now);
+    let (log, _) = opened.unwrap();
+    fill(&log);
+    while directory.commit_round().unwrap().more {}
+    for number in 40..43 {
+        log.append_as_leader(&batch(number, -1, -1, false), LeaderEpoch(4), now, false)
+            .unwrap();
+        directory.commit_round().unwrap();
+    }
+    log
+}
+
+fn open_journaling(disk: Arc<dyn Disk>, path: &Path) -> Arc<LogDirectory> {
+    let config = DirectoryConfig {
+        commit: CommitMode::Journal,
+        ..DirectoryConfig::new(path)
+    };
+    LogDirectory::open(disk, config, &identity(), &mut || [0x33; 16]).unwrap()
+}
+
+#[test]
+fn what_the_golden_journal_holds_is_replayed() {
+    let (memory, fresh) = (MemoryDisk::new(), Path::new("fresh"));
+    let directory = open_journaling(Arc::new(memory.clone()), fresh);
+    let expected = journal(&directory);
+    let (end, bytes) = (expected.written_end(), all_bytes(&expected));
+    assert!(!directory.is_settled());
+    if updates() {
+        if RealDisk.exists(&golden_journal()).unwrap() {
+            RealDisk.remove_dir_all(&golden_journal()).unwrap();
+        }
+        // The file lost what only the journal's sync covered.
+        let crashed = memory.after_kill();
+        let base = expected.segments().last().unwrap().base;
+        let segment = fresh.join(format!("golden-0/{:020}.log", base.0));
+        let file = crashed.open(&segment, OpenMode::Write).unwrap();
+        let lost: usize = (40..43)
+            .map(|number| batch(number, -1, -1, false).bytes.len())
+            .sum();
+        file.truncate(file.len().unwrap() - lost as u64).unwrap();
+        copy(&crashed, &RealDisk, fresh, &golden_journal());
+        RealDisk
+            .remove_file(&golden_journal().join(".lock"))
+            .unwrap();
+    }
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+    copy(
+        &RealDisk,
+        disk.as_ref(),
+        &golden_journal(),
+        Path::new("golden"),
+    );
+    // Whether or not this process would journal.
+    let directory = open(disk, Path::new("golden"));
+    let now = Timestamp(NOW);
+    let opened = directory.open_log("golden", 0, TOPIC_ID, log_config(), now);
+    let (log, report) = opened.unwrap();
+    assert_eq!((log.written_end(), report.damage), (end, None));
+    assert!(report.recorded_end < Some(end), "the files did not have it");
+    assert_eq!(all_bytes(&log), bytes);
 }
