@@ -45,14 +45,15 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     loop {
-        let is_idle = tokio::select! {
+        let mut settles = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             () = dirty.0.notified() => false,
             // A deletion or a roll that failed fails the directory as well, and nobody appends to
             // a failed one: without a look of its own the process would never say so (P6).
             () = tokio::time::sleep(IDLE_INTERVAL) => {
-                if !directory.is_failed() && directory.is_settled() {
+                let rests = directory.is_settled() && !directory.needs_commit();
+                if !directory.is_failed() && rests {
                     continue;
                 }
                 true
@@ -68,9 +69,11 @@ pub async fn run(
         loop {
             let round = {
                 let directory = Arc::clone(&directory);
+                // Once: what comes meanwhile is load, and that is what the journal is for.
+                let settles = std::mem::take(&mut settles);
                 shared
                     .environment
-                    .run(Work::Blocking, move || match is_idle {
+                    .run(Work::Blocking, move || match settles {
                         true => directory.settle_round(),
                         false => directory.commit_round(),
                     })

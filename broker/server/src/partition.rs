@@ -200,6 +200,11 @@ impl Partition {
         self.log.durable_end() >= self.log.written_end()
     }
 
+    /// Asks for a commit round of the log's directory.
+    pub fn ask_for_commit(&self) {
+        self.dirty.mark();
+    }
+
     /// The end of what consumers may see.
     #[must_use]
     pub fn high_watermark(&self) -> Offset {

@@ -30,8 +30,8 @@ pub struct Proof {
     pub last_incarnation: Option<ProcessId>,
     /// The directories that list it.
     pub directories: Vec<DirectoryId>,
-    /// The directories that may lack what it acknowledged: it was relaxed, and they have no
-    /// clean-shutdown file of it.
+    /// The directories that may lack what it acknowledged: it was relaxed, or what was recorded of
+    /// their logs is lost, and they have no clean-shutdown file of it.
     pub unclean: Vec<DirectoryId>,
 }
 

@@ -74,7 +74,8 @@ impl Opened {
                 incarnation.id.0 == last.0
                     && incarnation.durability == esker_storage::Durability::Relaxed
             });
-            was_relaxed && directory.last_clean_shutdown() != Some(TopicId(last.0))
+            let may_lack = was_relaxed || directory.records_lost();
+            may_lack && directory.last_clean_shutdown() != Some(TopicId(last.0))
         };
         let lists = |directory: &LogDirectory, last: ProcessId| {
             directory

@@ -47,6 +47,7 @@ pub struct LogDirectory {
     meta: Mutex<meta::Meta>,
     /// The incarnation of the last clean stop, as found at the start.
     clean_shutdown: Option<TopicId>,
+    records_lost: bool,
     /// One round at a time.
     round: Mutex<()>,
     _lock: Box<dyn DiskLock>,
@@ -67,6 +68,7 @@ impl LogDirectory {
             shared: opened.shared,
             meta: Mutex::new(opened.meta),
             clean_shutdown: opened.clean_shutdown,
+            records_lost: opened.records_lost,
             round: Mutex::new(()),
             _lock: opened.lock,
         }))
@@ -194,6 +196,12 @@ impl LogDirectory {
         !lock(&self.shared.dirty).is_empty() || !lock(&self.shared.unrecorded).is_empty()
     }
 
+    /// Whether what was recorded of the logs was lost: that they are whole proves nothing (P6).
+    #[must_use]
+    pub fn records_lost(&self) -> bool {
+        self.records_lost
+    }
+
     /// Whether the directory has failed.
     #[must_use]
     pub fn is_failed(&self) -> bool {
@@ -254,7 +262,9 @@ impl LogDirectory {
                 break;
             }
         }
-        if !complete || !self.is_settled() {
+        // The mark says that nothing needs recovery: not after a crash, of a log that nobody opened.
+        let recovered = self.shared.started_clean || self.all_opened().unwrap_or(false);
+        if !complete || !recovered || !self.is_settled() {
             // What the full disk left out is recovered at the next start.
             return Ok(());
         }

@@ -335,7 +335,9 @@ impl Log {
             // What is going may be gone before the next record.
             local_start: state.releasing.unwrap_or(state.local_start),
             journal_sequence: state.files_sequence,
-            journaled_end: Offset::ZERO,
+            journaled_end: Some(state.required_end)
+                .filter(|required| *required > state.files_end)
+                .unwrap_or(Offset::ZERO),
         }
     }
 

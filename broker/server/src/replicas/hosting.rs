@@ -292,16 +292,22 @@ fn open_log(
 
 /// Syncs what recovery kept, one round for all logs of a directory: only then are they led.
 async fn make_durable(shared: &Arc<Shared>) {
-    for (directory, _) in &shared.directories {
+    for (directory, dirty) in &shared.directories {
         let all = shared.partitions.all();
         let mut of_directory = all
             .iter()
             .filter(|one| Arc::ptr_eq(&one.directory, directory));
-        if of_directory.any(|one| !one.is_durable()) {
+        // Those that are led are the commit loop's.
+        if of_directory.any(|one| one.leading().is_none() && !one.is_durable()) {
             let directory = Arc::clone(directory);
             let round = move || directory.commit_round();
             // A directory that fails here is the commit loop's to report.
-            let _ = shared.environment.run(Work::Blocking, round).await;
+            if let Ok(round) = shared.environment.run(Work::Blocking, round).await {
+                for log in &round.published {
+                    shared.partitions.published(log);
+                }
+            }
+            dirty.mark();
         }
     }
 }

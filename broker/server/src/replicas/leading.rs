@@ -170,6 +170,7 @@ async fn lead(
     if !partition.is_durable() {
         // Consumers have seen all of it: they must not meet an end below what they have read.
         debug!(topic = %partition.topic, partition = partition.index, "not led yet: what was recovered is not durable yet");
+        partition.ask_for_commit();
         return false;
     }
     let led = {

@@ -62,7 +62,9 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
     // Rounds alone write to the journal, one at a time.
     let (sequence, mut room, settles) = {
         let mut journal = lock(&shared.journal);
-        let due = settle == Settle::Now || journal.is_full();
+        let many = lock(&shared.journaled).len() >= shared.config.open_files_max;
+        let short = shared.short_of_files.swap(false, Ordering::SeqCst);
+        let due = settle == Settle::Now || journal.is_full() || many || short;
         let settles = due && !journal.is_settled();
         (journal.last_sequence(), journal.room(), settles)
     };
@@ -71,10 +73,14 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
     }
     let mut done = CommitRound::default();
     let mut captures = Vec::with_capacity(taken.len());
+    let mut is_whole = true;
     for log in taken.into_values() {
         let room = (settle == Settle::WhenFull && !settles).then_some(&mut room);
         match log.capture(room, sequence) {
-            Ok(capture) => captures.push((log, capture)),
+            Ok(capture) => {
+                is_whole &= !capture.is_cutting;
+                captures.push((log, capture));
+            }
             Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => done.starved.push(log),
             Err(IoFailure::Failed(failed)) => return Err(failed),
         }
@@ -101,7 +107,8 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
         }
     }
     let mut starved = record == Record::Starved;
-    if settles && done.starved.is_empty() {
+    // A log that is being cut has handed over nothing: its bytes may be in the journal alone.
+    if settles && is_whole && done.starved.is_empty() {
         starved = !record_settled(shared, sequence)?;
     }
     let unrecorded = !starved && !lock(&shared.unrecorded).is_empty();
@@ -151,7 +158,7 @@ fn record_settled(shared: &Shared, sequence: i64) -> Result<bool, DirectoryFaile
         let entries = std::mem::take(&mut *lock(&shared.unrecorded));
         let marker = Recorded {
             journal_sequence: sequence,
-            ..Recorded::NOTHING
+            ..ends.get(JOURNAL).unwrap_or(Recorded::NOTHING)
         };
         let mut all = entries.clone();
         all.insert(JOURNAL, marker);
@@ -245,7 +252,12 @@ fn sync(
         file.sync_data().map_err(|error| shared.fail(error))?;
     }
     let result = match shared.config.commit {
-        CommitMode::SyncFs => shared.file_system.sync().map(|()| BTreeSet::new()),
+        CommitMode::SyncFs => shared.file_system.sync().map(|()| {
+            if recorded {
+                lock(&shared.ends).note_synced();
+            }
+            BTreeSet::new()
+        }),
         CommitMode::FileByFile | CommitMode::Journal => sync_each(shared, captures, recorded, root),
     };
     result.map_err(|error| shared.fail(error))
@@ -259,8 +271,7 @@ fn sync_each(
 ) -> std::io::Result<BTreeSet<usize>> {
     let mut unnamed = BTreeSet::new();
     if recorded {
-        let file = lock(&shared.ends).file();
-        file.sync_data()?;
+        lock(&shared.ends).sync()?;
     }
     for (index, (log, capture)) in captures.iter().enumerate() {
         for file in &capture.files {

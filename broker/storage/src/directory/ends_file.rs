@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::durable_ends::{self, PartitionKey, Recorded};
+use super::format::UNKNOWN_END;
 use super::shared::Shared;
 use crate::disk::{Disk, DiskFile, replace_file};
 
@@ -14,6 +15,8 @@ pub(crate) struct EndsFile {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     bytes: u64,
+    /// Whether the last record waits for a sync: it must not be followed by another.
+    unsynced: bool,
     /// The last entry of every log.
     known: BTreeMap<PartitionKey, Recorded>,
 }
@@ -36,6 +39,7 @@ impl EndsFile {
             path,
             file,
             bytes: content.len() as u64,
+            unsynced: false,
             known,
         })
     }
@@ -44,7 +48,13 @@ impl EndsFile {
         self.known.get(&key).copied()
     }
 
-    /// Appends one record. After an error the file is as before, or the directory has failed.
+    /// Whether there are logs of which the records were lost.
+    pub(crate) fn knows_nothing_of_some(&self) -> bool {
+        self.known.values().any(|one| one.end == UNKNOWN_END)
+    }
+
+    /// Appends one record, once the one before is synced: only the last can be torn. After an error
+    /// the file is as before, or the directory has failed.
     pub(crate) fn append(
         &mut self,
         shared: &Shared,
@@ -52,6 +62,9 @@ impl EndsFile {
     ) -> io::Result<()> {
         if entries.is_empty() {
             return Ok(());
+        }
+        if self.unsynced {
+            self.sync()?;
         }
         let record = durable_ends::encode(&entries);
         if self.bytes + record.len() as u64 > shared.config.durable_ends_bytes_max.max(self.floor())
@@ -64,6 +77,7 @@ impl EndsFile {
             return Err(error);
         }
         self.bytes += record.len() as u64;
+        self.unsynced = true;
         self.known.extend(entries);
         Ok(())
     }
@@ -85,11 +99,15 @@ impl EndsFile {
         shared.file_system.sync_names()
     }
 
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+    /// Syncs the last record. A failure is no mere want of space: the caller fails the directory.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data().map_err(io::Error::other)?;
+        self.unsynced = false;
+        Ok(())
     }
 
-    pub(crate) fn file(&self) -> Arc<dyn DiskFile> {
-        self.file.clone()
+    /// A sync of the whole file system has covered the last record.
+    pub(crate) fn note_synced(&mut self) {
+        self.unsynced = false;
     }
 }

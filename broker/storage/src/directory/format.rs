@@ -23,12 +23,15 @@ use crate::files::Files;
 pub(crate) const CLEAN_SHUTDOWN: &str = ".esker_clean_shutdown";
 const LOCK: &str = ".lock";
 /// The end of a log of which the records prove nothing.
-const UNKNOWN_END: Offset = Offset(-1);
+pub(super) const UNKNOWN_END: Offset = Offset(-1);
+/// The end of the journal's own entry while there must be a journal.
+const JOURNAL_IN_USE: Offset = Offset(1);
 
 pub(super) struct Opened {
     pub(super) shared: Arc<Shared>,
     pub(super) meta: Meta,
     pub(super) clean_shutdown: Option<TopicId>,
+    pub(super) records_lost: bool,
     pub(super) lock: Box<dyn DiskLock>,
 }
 
@@ -96,36 +99,26 @@ pub(super) fn open(
         })?,
         None => make(disk.as_ref(), &path, identity, random).map_err(failed)?,
     };
-    let ends = open_ends(disk.as_ref(), &path, meta.directory_id)?;
+    let journals = config.commit == CommitMode::Journal && config.durability == Durability::Durable;
+    let ends = open_ends(disk.as_ref(), (&path, meta.directory_id), journals)?;
+    let records_lost = ends.knows_nothing_of_some();
     let clean_shutdown = read_text(disk.as_ref(), &path.join(CLEAN_SHUTDOWN)).map_err(failed)?;
-    let journal = open_journal(disk.as_ref(), &config, &ends, meta.directory_id).map_err(failed)?;
+    let settled = ends.get(JOURNAL).map_or(0, |entry| entry.journal_sequence);
+    let file = match journals {
+        true => Some(disk.open(&path.join(journal::FILE_NAME), OpenMode::Create)),
+        false => None,
+    };
+    let file = file.transpose().map_err(failed)?;
+    let journal = Journal::new(file, meta.directory_id, config.journal_bytes_max, settled);
     let clean = clean_shutdown.is_some();
     let shared = share(disk, config, file_system, ends, journal, clean);
     Ok(Opened {
         shared: Arc::new(shared),
         meta,
         clean_shutdown: clean_shutdown.as_deref().and_then(decode_clean_shutdown),
+        records_lost,
         lock,
     })
-}
-
-/// The journal, where this directory writes one. Its name is durable.
-fn open_journal(
-    disk: &dyn Disk,
-    config: &DirectoryConfig,
-    ends: &EndsFile,
-    id: TopicId,
-) -> io::Result<Journal> {
-    let settled = ends.get(JOURNAL).map_or(0, |entry| entry.journal_sequence);
-    let journals = config.commit == CommitMode::Journal && config.durability == Durability::Durable;
-    let file = if journals {
-        let file = disk.open(&config.path.join(journal::FILE_NAME), OpenMode::Create)?;
-        disk.sync_dir(&config.path)?;
-        Some(file)
-    } else {
-        None
-    };
-    Ok(Journal::new(file, id, config.journal_bytes_max, settled))
 }
 
 fn share(
@@ -150,6 +143,9 @@ fn share(
         unrecorded: Mutex::default(),
         journal: Mutex::new(journal),
         journaled: Mutex::default(),
+        short_of_files: AtomicBool::new(false),
+        not_void: Mutex::default(),
+        opened: Mutex::default(),
         names_unsynced: AtomicBool::new(false),
         rounds_since_record: AtomicU32::new(0),
         started_clean: clean_marker,
@@ -275,9 +271,14 @@ fn make(
     Ok(meta)
 }
 
-/// Reads what was recorded and writes it anew, whole: a torn record at the end goes, and what a
-/// failed sync may have left in memory only reaches the disk.
-fn open_ends(disk: &dyn Disk, path: &Path, id: TopicId) -> Result<EndsFile, OpenError> {
+/// Reads what was recorded, replays the journal, and writes it anew, whole: a torn record at the end
+/// goes, and what a failed sync may have left in memory only reaches the disk. `journals` is whether
+/// this process writes a journal.
+fn open_ends(
+    disk: &dyn Disk,
+    (path, id): (&Path, TopicId),
+    journals: bool,
+) -> Result<EndsFile, OpenError> {
     let failed = |source: io::Error| OpenError::Io {
         path: path.to_owned(),
         source,
@@ -289,10 +290,10 @@ fn open_ends(disk: &dyn Disk, path: &Path, id: TopicId) -> Result<EndsFile, Open
         Err(error) => return Err(failed(error)),
     };
     let directories = disk.read_dir(path).map_err(failed)?;
-    let known = match content {
+    let (known, settled) = match content {
         Content::Sound(mut known) => {
-            replay_journal(disk, (path, id), &directories, &mut known)?;
-            without_deleted(known, &directories)
+            let settled = replay_journal(disk, (path, id), &directories, &mut known)?;
+            (without_deleted(known, &directories), settled)
         }
         Content::Newer(version) => {
             return Err(OpenError::NewerVersion {
@@ -303,27 +304,51 @@ fn open_ends(disk: &dyn Disk, path: &Path, id: TopicId) -> Result<EndsFile, Open
         Content::Damaged => {
             tracing::error!(path = %file.display(), "durable ends are missing or damaged; every log is checked whole");
             // Which of the journal's records are void was among them.
-            empty_journal(disk, path).map_err(failed)?;
-            all_unknown(disk, path, &directories).map_err(failed)?
+            set_journal_aside(disk, path).map_err(failed)?;
+            (all_unknown(disk, path, &directories).map_err(failed)?, 0)
         }
     };
+    let in_use = journals
+        || known
+            .get(&JOURNAL)
+            .is_some_and(|one| one.end == JOURNAL_IN_USE);
+    if journals {
+        // Before the ends say that it must be there.
+        disk.open(&path.join(journal::FILE_NAME), OpenMode::Create)
+            .and_then(|_| disk.sync_dir(path))
+            .map_err(failed)?;
+    }
+    let marker = Recorded {
+        journal_sequence: settled,
+        end: if in_use { JOURNAL_IN_USE } else { Offset::ZERO },
+        ..Recorded::NOTHING
+    };
+    let mut known = known;
+    known.insert(JOURNAL, marker);
     let ends = EndsFile::rewrite(disk, file, known).map_err(failed)?;
     disk.sync_dir(path).map_err(failed)?;
     Ok(ends)
 }
 
-/// Brings the logs' files to where the journal says they were. Where it is damaged before its end,
-/// what that part held is not known of any log.
+/// Brings the logs' files to where the journal says they were. Where it is missing, or damaged before
+/// its end, what was there is not known of any log. Returns the last sequence that was ever given out.
 fn replay_journal(
     disk: &dyn Disk,
     (path, id): (&Path, TopicId),
     directories: &[DirEntry],
     known: &mut BTreeMap<PartitionKey, Recorded>,
-) -> Result<(), OpenError> {
+) -> Result<i64, OpenError> {
+    let file = path.join(journal::FILE_NAME);
     let failed = |source: io::Error| OpenError::Io {
-        path: path.join(journal::FILE_NAME),
+        path: file.clone(),
         source,
     };
+    // A void may name a record that was torn: its sequence must not be another's.
+    let voids = known.values().map(|one| one.journal_sequence).max();
+    let is_missing = known
+        .get(&JOURNAL)
+        .is_some_and(|one| one.end == JOURNAL_IN_USE)
+        && !disk.exists(&file).map_err(failed)?;
     let replayed = journal::replay(disk, (path, id), known).map_err(failed)?;
     if let Some(version) = replayed.newer {
         return Err(OpenError::NewerVersion {
@@ -334,26 +359,29 @@ fn replay_journal(
     if replayed.records > 0 {
         tracing::info!(path = %path.display(), records = replayed.records, "journal replayed");
     }
-    if replayed.damaged {
-        tracing::error!(path = %path.display(), "the journal is damaged; every log is checked whole");
+    if replayed.damaged || is_missing {
+        tracing::error!(path = %file.display(), "the journal is missing or damaged; every log is checked whole");
         *known = all_unknown(disk, path, directories).map_err(failed)?;
     }
-    let marker = Recorded {
-        journal_sequence: replayed.last_sequence,
-        ..Recorded::NOTHING
-    };
-    known.insert(JOURNAL, marker);
-    Ok(())
+    Ok(replayed.last_sequence.max(voids.unwrap_or(0)))
 }
 
-fn empty_journal(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    match disk.open(&path.join(journal::FILE_NAME), OpenMode::Write) {
-        Ok(file) => {
-            file.truncate(0)?;
-            file.sync_data()
+/// Puts a journal out of the way that cannot be replayed. Nothing of it is lost.
+fn set_journal_aside(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let file = path.join(journal::FILE_NAME);
+    match disk.len(&file)? {
+        None | Some(0) => return Ok(()),
+        Some(_) => {}
+    }
+    let mut number = 0u32;
+    loop {
+        let aside = path.join(format!("{}.{number}.aside", journal::FILE_NAME));
+        if !disk.exists(&aside)? {
+            tracing::error!(path = %aside.display(), "the journal is kept under this name");
+            disk.rename(&file, &aside)?;
+            return disk.sync_dir(path);
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+        number += 1;
     }
 }
 

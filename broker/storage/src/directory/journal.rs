@@ -18,7 +18,7 @@
 //! them is of an older lap. Each record is synced before the next is written, so only the last can be
 //! torn, and records never share a block.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -228,14 +228,19 @@ struct Entry {
     segment: Offset,
     position: u64,
     end: Offset,
-    bytes: Vec<u8>,
+    /// Where its bytes stand in the record.
+    bytes: std::ops::Range<usize>,
 }
 
 /// What stands in a file at a position.
 enum Found {
     Nothing,
     Record(Record),
-    Newer(i16),
+    /// Of a version that this program does not know.
+    Newer {
+        version: i16,
+        sequence: i64,
+    },
 }
 
 /// The record at `position`, if a whole one begins there.
@@ -264,7 +269,8 @@ fn record_at(
         return Ok(Found::Nothing);
     }
     if head.version != VERSION {
-        return Ok(Found::Newer(head.version));
+        let (version, sequence) = (head.version, head.sequence);
+        return Ok(Found::Newer { version, sequence });
     }
     let body = bytes.get(HEAD_BYTES..whole - CRC_BYTES).unwrap_or_default();
     Ok(match entries(body) {
@@ -294,8 +300,8 @@ fn head(bytes: &[u8]) -> Option<Head> {
     })
 }
 
-fn entries(mut body: &[u8]) -> Option<Vec<Entry>> {
-    let body = &mut body;
+fn entries(whole: &[u8]) -> Option<Vec<Entry>> {
+    let body = &mut &whole[..];
     let count = take_uvarint(body)?.checked_sub(1)?;
     let mut entries = Vec::new();
     for _ in 0..count {
@@ -303,16 +309,20 @@ fn entries(mut body: &[u8]) -> Option<Vec<Entry>> {
         let topic = std::str::from_utf8(take_compact(body)?).ok()?.to_owned();
         let partition = i32::from_be_bytes(take(body)?);
         (names::is_topic(&topic) && partition >= 0).then_some(())?;
+        let (segment, position) = (i64::from_be_bytes(take(body)?), take(body)?);
+        let end = Offset(i64::from_be_bytes(take(body)?));
+        let length = take_compact(body)?.len();
+        let after = HEAD_BYTES + whole.len() - body.len();
         entries.push(Entry {
             name: LogName {
                 topic,
                 partition,
                 topic_id,
             },
-            segment: Offset(i64::from_be_bytes(take(body)?)),
-            position: u64::from_be_bytes(take(body)?),
-            end: Offset(i64::from_be_bytes(take(body)?)),
-            bytes: take_compact(body)?.to_vec(),
+            segment: Offset(segment),
+            position: u64::from_be_bytes(position),
+            end,
+            bytes: after - length..after,
         });
         (take_uvarint(body)? == 0).then_some(())?;
     }
@@ -359,11 +369,16 @@ pub(super) fn replay(
         Err(error) => return Err(error),
     };
     let length = file.len()?;
-    let mut files = Targets::new(disk, directory);
+    let mut found = Replay {
+        disk,
+        directory,
+        owners: BTreeMap::new(),
+        pieces: BTreeMap::new(),
+    };
     let mut position = 0;
     while position < length {
         match record_at(file.as_ref(), id, position, length)? {
-            Found::Newer(version) => {
+            Found::Newer { version, sequence } if sequence > replayed.last_sequence => {
                 replayed.newer = Some(version);
                 return Ok(replayed);
             }
@@ -373,46 +388,44 @@ pub(super) fn replay(
                 replayed.last_sequence = record.sequence;
                 replayed.records += 1;
                 for entry in &record.entries {
-                    files.apply(entry, record.sequence, known)?;
+                    found.note(entry, record.sequence, position, known)?;
                 }
                 position += record.bytes;
             }
             // Of an older lap, or nothing: a whole record of this lap behind it means damage.
-            Found::Record(_) | Found::Nothing => position += BLOCK_BYTES as u64,
+            _ => position += BLOCK_BYTES as u64,
         }
     }
-    files.sync()?;
+    found.write(file.as_ref())?;
     Ok(replayed)
 }
 
-/// The files that a replay writes to.
-struct Targets<'a> {
+/// Bytes of the journal that belong into a file.
+#[derive(Debug)]
+struct Piece {
+    /// Where they stand in the journal.
+    from: u64,
+    length: usize,
+    /// Where they belong in the file.
+    to: u64,
+}
+
+/// What a replay is going to write: nothing is changed before all of the journal was read.
+struct Replay<'a> {
     disk: &'a dyn Disk,
     directory: &'a Path,
     /// Whose log a directory is.
     owners: BTreeMap<PathBuf, Option<TopicId>>,
-    files: BTreeMap<PathBuf, Arc<dyn DiskFile>>,
-    touched: BTreeSet<PathBuf>,
+    /// By the log's directory and the segment, in the order of the journal.
+    pieces: BTreeMap<PathBuf, BTreeMap<Offset, Vec<Piece>>>,
 }
 
-/// Files that a replay keeps open.
-const OPEN_FILES_MAX: usize = 256;
-
-impl<'a> Targets<'a> {
-    fn new(disk: &'a dyn Disk, directory: &'a Path) -> Targets<'a> {
-        Targets {
-            disk,
-            directory,
-            owners: BTreeMap::new(),
-            files: BTreeMap::new(),
-            touched: BTreeSet::new(),
-        }
-    }
-
-    fn apply(
+impl Replay<'_> {
+    fn note(
         &mut self,
         entry: &Entry,
         sequence: i64,
+        record: u64,
         known: &mut BTreeMap<PartitionKey, Recorded>,
     ) -> io::Result<()> {
         let key = (entry.name.topic_id, entry.name.partition);
@@ -427,7 +440,12 @@ impl<'a> Targets<'a> {
             // Renamed away, and the want of space kept the record that says so from being written.
             return Ok(());
         }
-        self.write(&path, entry)?;
+        let segments = self.pieces.entry(path).or_default();
+        segments.entry(entry.segment).or_default().push(Piece {
+            from: record + entry.bytes.start as u64,
+            length: entry.bytes.len(),
+            to: entry.position,
+        });
         let end = recorded.journaled_end.max(entry.end);
         let recorded = Recorded {
             journaled_end: end,
@@ -452,32 +470,24 @@ impl<'a> Targets<'a> {
         Ok(owner)
     }
 
-    fn write(&mut self, directory: &Path, entry: &Entry) -> io::Result<()> {
-        let path = directory.join(segment_file(entry.segment, FileKind::Log));
-        if self.files.len() >= OPEN_FILES_MAX && !self.files.contains_key(&path) {
-            self.sync()?;
-        }
-        let file = match self.files.get(&path) {
-            Some(file) => file.clone(),
-            None => {
+    /// Writes and syncs each file once. Also bytes that are there already: after a failed sync the
+    /// page cache shows what the disk has lost.
+    fn write(&self, journal: &dyn DiskFile) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for (directory, segments) in &self.pieces {
+            for (segment, pieces) in segments {
+                let path = directory.join(segment_file(*segment, FileKind::Log));
                 let file = self.disk.open(&path, OpenMode::Create)?;
-                self.files.insert(path, file.clone());
-                self.touched.insert(directory.to_owned());
-                file
+                for piece in pieces {
+                    bytes.clear();
+                    journal.read_at(piece.from, piece.length, &mut bytes)?;
+                    file.write_all_at(piece.to, &bytes)?;
+                }
+                file.sync_data()?;
             }
-        };
-        // Also where the same bytes are there already: after a failed sync the page cache shows what
-        // the disk has lost.
-        file.write_all_at(entry.position, &entry.bytes)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        for file in std::mem::take(&mut self.files).values() {
-            file.sync_data()?;
+            self.disk.sync_dir(directory)?;
         }
-        std::mem::take(&mut self.touched)
-            .iter()
-            .try_for_each(|directory| self.disk.sync_dir(directory))
+        Ok(())
     }
 }
 

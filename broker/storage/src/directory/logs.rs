@@ -58,6 +58,16 @@ impl LogDirectory {
         Ok(found)
     }
 
+    /// Whether every log that is here was opened, and so recovered, by this process.
+    pub(super) fn all_opened(&self) -> Result<bool, DirectoryError> {
+        let opened = lock(&self.shared.opened).clone();
+        let found = self.partitions()?;
+        Ok(found.iter().all(|one| {
+            one.topic_id
+                .is_some_and(|id| opened.contains(&(id, one.partition)))
+        }))
+    }
+
     fn topic_id_at(&self, directory: &std::path::Path) -> io::Result<Option<TopicId>> {
         match read_all(
             self.shared.disk.as_ref(),
@@ -123,22 +133,36 @@ impl LogDirectory {
             .config
             .path
             .join(names::partition(&name.topic, name.partition));
-        self.prepare(&name, &path)?
-            .map_err(|failure| match failure {
-                IoFailure::NoSpace => OpenLogError::NoSpace {
-                    topic: name.topic.clone(),
-                    partition: name.partition,
-                },
-                IoFailure::Exhausted(source) => OpenLogError::Exhausted {
-                    topic: name.topic.clone(),
-                    partition: name.partition,
-                    source,
-                },
-                IoFailure::Failed(failed) => OpenLogError::Failed(failed),
-            })?;
+        let prepared = match self.make_void((name.topic_id, name.partition)) {
+            Ok(()) => self.prepare(&name, &path)?,
+            failed => failed,
+        };
+        prepared.map_err(|failure| match failure {
+            IoFailure::NoSpace => OpenLogError::NoSpace {
+                topic: name.topic.clone(),
+                partition: name.partition,
+            },
+            IoFailure::Exhausted(source) => OpenLogError::Exhausted {
+                topic: name.topic.clone(),
+                partition: name.partition,
+                source,
+            },
+            IoFailure::Failed(failed) => OpenLogError::Failed(failed),
+        })?;
         let key = (name.topic_id, name.partition);
+        lock(&shared.opened).insert(key);
         let recorded = RecordedEnd::from(lock(&shared.ends).get(key));
         Log::open(shared.clone(), name, path, recorded, config, now)
+    }
+
+    /// Makes void what the journal has of a deleted log of this id, where that is still to be done.
+    fn make_void(&self, key: (TopicId, i32)) -> Result<(), IoFailure> {
+        if !lock(&self.shared.not_void).contains(&key) {
+            return Ok(());
+        }
+        self.shared.record_now(key, Recorded::NOTHING)?;
+        lock(&self.shared.not_void).remove(&key);
+        Ok(())
     }
 
     /// Makes sure that the log's directory is there and is its own. A directory without a readable
@@ -290,6 +314,7 @@ impl LogDirectory {
         self.shared.alive()?;
         // Maintenance works by path, and must have ended before the path becomes another log's.
         let _ended = log.hold_maintenance();
+        log.close();
         if suffix == STRAY {
             // The journal will say no more of it.
             match log.settle_segments() {
@@ -298,7 +323,6 @@ impl LogDirectory {
                 Ok(()) | Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => {}
             }
         }
-        log.close();
         let key = (log.topic_id(), log.partition());
         lock(&self.shared.open).remove(&key);
         lock(&self.shared.dirty).remove(&log.id());
@@ -315,9 +339,14 @@ impl LogDirectory {
             .join(names::partition(&name.topic, name.partition));
         shared.settle(shared.set_aside(name, &path, suffix))?;
         // A log of the same id that comes later begins anew (P6).
-        match shared.record_now((name.topic_id, name.partition), Recorded::NOTHING) {
-            // The renamed directory says the same at the next start.
-            Ok(()) | Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => Ok(()),
+        let key = (name.topic_id, name.partition);
+        match shared.record_now(key, Recorded::NOTHING) {
+            Ok(()) => Ok(()),
+            // The renamed directory says the same at the next start, unless there is another by then.
+            Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => {
+                lock(&shared.not_void).insert(key);
+                Ok(())
+            }
             Err(IoFailure::Failed(failed)) => Err(failed.into()),
         }
     }

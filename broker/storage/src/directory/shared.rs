@@ -39,6 +39,13 @@ pub(crate) struct Shared {
     pub(crate) journal: Mutex<Journal>,
     /// Logs of which the journal has more than their files are known to have.
     pub(crate) journaled: Mutex<BTreeMap<u64, Arc<Log>>>,
+    /// Whether descriptors or memory ran out: logs that only wait for their files' sync must go on to
+    /// let theirs go.
+    pub(crate) short_of_files: AtomicBool,
+    /// Deleted logs whose records in the journal could not be declared void for want of space.
+    pub(crate) not_void: Mutex<BTreeSet<PartitionKey>>,
+    /// Logs that this process has opened.
+    pub(crate) opened: Mutex<BTreeSet<PartitionKey>>,
     /// Whether names in the directory itself wait for a sync.
     pub(crate) names_unsynced: AtomicBool,
     /// Rounds since ends were recorded in `durable-ends.log`.
@@ -111,6 +118,7 @@ impl Shared {
             if is_no_space(&error) {
                 IoFailure::NoSpace
             } else if is_exhausted(&error) {
+                self.short_of_files.store(true, Ordering::SeqCst);
                 IoFailure::Exhausted(error)
             } else {
                 IoFailure::Failed(self.fail(error))

@@ -27,6 +27,8 @@ pub(crate) struct Capture {
     pub(crate) names: bool,
     /// What the journal takes, in place of a sync of the files.
     pub(crate) journal: Option<Range>,
+    /// Whether the log was being cut, and so handed over nothing.
+    pub(crate) is_cutting: bool,
     /// The active segment and its bytes.
     active: (Offset, u64),
     /// The last record of the journal before the capture.
@@ -54,10 +56,12 @@ impl Log {
             files: Vec::new(),
             names: false,
             journal: None,
+            is_cutting: state.cutting && !state.closed,
             active: (state.active.base, state.active.bytes),
             sequence,
         };
-        if state.closed {
+        if state.closed || state.cutting {
+            // The cut syncs its files itself, before anything is appended, and queues the log again.
             state.queued = false;
             return Ok(capture);
         }

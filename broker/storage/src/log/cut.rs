@@ -101,7 +101,7 @@ impl Log {
             let state = self.state();
             Recorded {
                 end: state.files_end.min(end),
-                journaled_end: state.synced_end.min(end),
+                journaled_end: state.synced_end.max(state.required_end).min(end),
                 log_start: state.log_start.min(end),
                 ..Log::recorded(&state)
             }
@@ -113,6 +113,7 @@ impl Log {
             let carried = self.carry_out(plan, &mut state, &mut RecoveryReport::default());
             state.synced_end = state.synced_end.min(end);
             state.files_end = state.files_end.min(end);
+            state.required_end = state.required_end.max(state.synced_end).min(end);
             state.log_start = state.log_start.min(end);
             if state.epochs.truncate_from(end) {
                 state.epochs_unsaved = true;
@@ -255,6 +256,7 @@ impl Log {
             state.local_start = start;
             state.synced_end = start;
             state.files_end = start;
+            state.required_end = start;
             state.end = start;
             let cleared = match old {
                 Old::Goes => bases

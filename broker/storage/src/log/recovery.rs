@@ -154,6 +154,7 @@ impl Log {
         let known_start = state.log_start.min(state.local_start);
         state.synced_end = source.trusted_end.clamp(state.local_start, state.end);
         state.files_end = state.synced_end;
+        state.required_end = source.required_end;
         state.epochs = epochs;
         state.epochs_unsaved = epochs_changed | state.epochs.forget_before(known_start);
         state.seen_epoch = source.seen_epoch;

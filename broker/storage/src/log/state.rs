@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) synced_end: Offset,
     /// The end of what syncs of the log's files covered.
     pub(super) files_end: Offset,
+    /// What the journal of the process before had proved: everything below it must be there.
+    pub(super) required_end: Offset,
     /// The last record of the journal of which the files have everything.
     pub(super) files_sequence: i64,
     pub(super) end: Offset,
@@ -107,6 +109,7 @@ impl State {
             releasing: None,
             synced_end: start,
             files_end: start,
+            required_end: start,
             files_sequence: 0,
             end: start,
             sealed: Vec::new(),

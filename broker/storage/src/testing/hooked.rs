@@ -1,4 +1,4 @@
-//! A disk that runs something at the end of a sync: what another thread might do just then.
+//! A disk that runs something around a sync: what another thread might do just then.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -7,9 +7,12 @@ use std::sync::{Arc, Mutex};
 use crate::lock::lock;
 use crate::{DirEntry, Disk, DiskFile, DiskLock, FileSystem, MemoryDisk, OpenMode};
 
-type Hook = Box<dyn FnOnce() + Send>;
+enum Hook {
+    Before(Box<dyn FnOnce() + Send>),
+    After(Box<dyn FnOnce() + Send>),
+}
 
-/// A memory disk whose files of a name that begins so run a hook after a sync, once.
+/// A memory disk whose files of a name that begins so run a hook around a sync, once.
 #[derive(Clone)]
 pub(crate) struct Hooked {
     disk: MemoryDisk,
@@ -31,7 +34,12 @@ impl Hooked {
 
     /// What runs after the next sync of the file.
     pub(crate) fn after_sync(&self, hook: impl FnOnce() + Send + 'static) {
-        *lock(&self.hook) = Some(Box::new(hook));
+        *lock(&self.hook) = Some(Hook::After(Box::new(hook)));
+    }
+
+    /// What runs before the next sync of the file.
+    pub(crate) fn before_sync(&self, hook: impl FnOnce() + Send + 'static) {
+        *lock(&self.hook) = Some(Hook::Before(Box::new(hook)));
     }
 }
 
@@ -55,12 +63,19 @@ impl DiskFile for HookedFile {
         self.file.truncate(bytes)
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()?;
         let hook = lock(&self.disk.hook).take();
-        if let Some(hook) = hook {
-            hook();
+        match hook {
+            None => self.file.sync_data(),
+            Some(Hook::Before(hook)) => {
+                hook();
+                self.file.sync_data()
+            }
+            Some(Hook::After(hook)) => {
+                self.file.sync_data()?;
+                hook();
+                Ok(())
+            }
         }
-        Ok(())
     }
     fn allocate_keep_size(&self, position: u64, bytes: u64) -> io::Result<()> {
         self.file.allocate_keep_size(position, bytes)
