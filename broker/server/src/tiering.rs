@@ -12,7 +12,7 @@ use esker_tier::plan::OffloadConfig;
 use esker_tier::pool::{CpuPool, Spawner as TierSpawner};
 use esker_tier::read::{ReadConfig, Reader};
 use esker_tier::retention::{LocalSegment, RetentionConfig};
-use esker_tier::upload::{UploadConfig, Uploader};
+use esker_tier::upload::{Progress, UploadConfig, Uploader};
 use esker_tier::{Pointer, layout};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -107,7 +107,8 @@ impl Tiering {
                 reader,
                 uploader: Uploader::new(
                     Arc::clone(store),
-                    threads as Arc<dyn CpuPool>,
+                    Arc::clone(&threads) as Arc<dyn CpuPool>,
+                    threads as Arc<dyn TierSpawner>,
                     random,
                     upload,
                 ),
@@ -265,9 +266,10 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
-/// How long one upload may take before it is given up; the next pass tries again. A store that is
-/// away must not keep other partitions, or the work at the reserve, waiting for ever.
-const UPLOAD_TIME_MAX: Duration = Duration::from_secs(300);
+/// How long an upload may stand still before it is given up; the next pass tries again. A store that
+/// is away must not keep other partitions waiting for ever, and one that is slow must not have
+/// everything put anew for ever.
+const UPLOAD_STALL_MAX: Duration = Duration::from_secs(300);
 
 /// Drops local copies that the tier has where a directory nears its reserve, until `stop`. It needs
 /// the pointer only, and so goes on while the store is away (P7).
@@ -309,16 +311,21 @@ async fn offload_one(shared: &Arc<Shared>, partition: Arc<Partition>) -> bool {
     }
     let near_reserve = is_near_reserve(shared, &partition);
     loop {
-        let offload = tiering::offload(shared, &partition, near_reserve);
-        match tokio::time::timeout(UPLOAD_TIME_MAX, offload).await {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => break,
-            Err(_) => {
+        let progress = Progress::default();
+        let done = tokio::select! {
+            biased;
+            done = tiering::offload(shared, &partition, near_reserve, &progress) => Some(done),
+            () = progress.stalled(UPLOAD_STALL_MAX) => None,
+        };
+        match done {
+            Some(Ok(true)) => {}
+            Some(Ok(false)) => break,
+            None => {
                 shared.metrics.upload_failed();
                 warn!(topic = %partition.topic, partition = partition.index, "upload given up for now: the store does not answer");
                 return true;
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 shared.metrics.upload_failed();
                 warn!(topic = %partition.topic, partition = partition.index, %error, "upload failed");
                 return true;

@@ -23,7 +23,7 @@ use esker_tier::plan::{SealedSegment, plan_offload};
 use esker_tier::pointer::{self, BatchBefore, Fenced, LogFacts, Pointer};
 use esker_tier::read::ReadError as TierReadError;
 use esker_tier::source::{AbortedTransaction, ProducerEntry, SegmentSource};
-use esker_tier::upload::UploadError;
+use esker_tier::upload::{Progress, Request, UploadError};
 use tracing::{info, warn};
 
 use super::Partition;
@@ -535,6 +535,7 @@ pub async fn offload(
     shared: &Arc<Shared>,
     partition: &Arc<Partition>,
     near_reserve: bool,
+    progress: &Progress,
 ) -> Result<bool, TierError> {
     let Some(uploader) = shared.tiering.uploader() else {
         return Ok(false);
@@ -590,7 +591,15 @@ pub async fn offload(
         .await?;
     let identity = shared.tiering.identity(partition);
     let head = claimed.head;
-    let upload = uploader.upload(&identity, epoch, sources, &pointer, head.as_deref(), now);
+    let upload = uploader.upload(Request {
+        partition: &identity,
+        epoch,
+        sources,
+        previous: &pointer,
+        previous_manifest: head.as_deref(),
+        now,
+        progress,
+    });
     let done = tokio::select! {
         biased;
         // What is put after the last listing of a deleted topic would stay for ever: an upload must
