@@ -147,6 +147,9 @@ pub enum TierError {
     /// The key could not be read after a transaction on it, so that nobody knows who wrote it.
     #[error("the outcome of a transaction is not known yet: {0}")]
     Undecided(#[source] Box<TierError>),
+    /// The bucket's marker has not been read yet, or is another cluster's.
+    #[error("the object store is not known to be this cluster's")]
+    UnverifiedBucket,
     /// The key, or the one that fences it, has moved meanwhile.
     #[error("the metadata has changed meanwhile")]
     Moved,
@@ -712,6 +715,10 @@ pub async fn apply_local_retention(
     let Some(pointer) = partition.tier.pointer() else {
         return;
     };
+    // A bucket that may be another cluster's does not have what goes here.
+    if !near_reserve && !shared.tiering.is_ours() {
+        return;
+    }
     let config = partition.config();
     let limits = limits(config.local_retention_ms, config.local_retention_bytes);
     let segments = partition.log.segments();
