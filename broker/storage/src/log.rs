@@ -336,6 +336,7 @@ impl Log {
             local_start: state.releasing.unwrap_or(state.local_start),
             journal_sequence: state.files_sequence,
             journaled_end: Offset::ZERO,
+            is_stray: false,
         }
     }
 
