@@ -1,7 +1,8 @@
 //! The bucket and its marker: `<cluster-id>/cluster.json` (P2).
 //!
 //! The marker is put if it is absent, then the cluster key notes that a bucket is in use, then the
-//! first object is put: a bucket that was used is never mistaken for an empty one.
+//! first object is put: a bucket that was used is never mistaken for an empty one. Where the bucket is
+//! away when a broker starts, its marker is read before anything is written there or deleted.
 
 use std::sync::Arc;
 
@@ -73,6 +74,26 @@ struct Marker {
 
 const MARKER_VERSION: u32 = 1;
 
+impl Marker {
+    fn new(cluster_id: &str, incarnation: u32) -> Marker {
+        Marker {
+            v: MARKER_VERSION,
+            cluster_id: cluster_id.to_owned(),
+            incarnation,
+            unknown: serde_json::Map::new(),
+        }
+    }
+}
+
+/// What a start found out of the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bucket {
+    /// How uploads to it are verified.
+    pub verification: Verification,
+    /// Whether its marker was read. Until it was, nothing may be written there ([`verify`]).
+    pub is_ours: bool,
+}
+
 /// Checks or makes the marker and probes the store. `mark_used` notes in the cluster key that a
 /// bucket is in use.
 ///
@@ -83,14 +104,9 @@ pub async fn open<F: Future<Output = Result<(), MembershipError>>>(
     objects: &Arc<dyn ObjectStore>,
     cluster: &ClusterValue,
     mark_used: impl FnOnce() -> F,
-) -> Result<Verification, BucketError> {
+) -> Result<Bucket, BucketError> {
     let path = layout::marker(&cluster.cluster_id);
-    let expected = Marker {
-        v: MARKER_VERSION,
-        cluster_id: cluster.cluster_id.clone(),
-        incarnation: cluster.incarnation,
-        unknown: serde_json::Map::new(),
-    };
+    let expected = Marker::new(&cluster.cluster_id, cluster.incarnation);
     match get(objects, &path).await {
         Ok(found) => check(&path, &found, &expected)?,
         Err(BucketError::Store(object_store::Error::NotFound { .. })) if cluster.bucket_used => {
@@ -100,9 +116,12 @@ pub async fn open<F: Future<Output = Result<(), MembershipError>>>(
             put(objects, &path, &expected).await?;
         }
         // Only the tier waits for a store that is away; hot data is served all the same.
-        Err(error @ (BucketError::Store(_) | BucketError::Silent)) if cluster.bucket_used => {
+        Err(error) if error.is_away() && cluster.bucket_used => {
             warn!(%error, "the object store cannot be reached; starting without it for now");
-            return Ok(Verification::ReadBack);
+            return Ok(Bucket {
+                verification: Verification::ReadBack,
+                is_ours: false,
+            });
         }
         Err(error) => return Err(error),
     }
@@ -118,7 +137,37 @@ pub async fn open<F: Future<Output = Result<(), MembershipError>>>(
     if !cluster.bucket_used {
         mark_used().await?;
     }
-    Ok(verification)
+    Ok(Bucket {
+        verification,
+        is_ours: true,
+    })
+}
+
+/// Reads the marker of a bucket that was away at start.
+///
+/// # Errors
+/// It is away still ([`BucketError::is_away`]), or is not this cluster's.
+pub async fn verify(
+    objects: &Arc<dyn ObjectStore>,
+    cluster_id: &str,
+    incarnation: u32,
+) -> Result<(), BucketError> {
+    let path = layout::marker(cluster_id);
+    match get(objects, &path).await {
+        Ok(found) => check(&path, &found, &Marker::new(cluster_id, incarnation)),
+        Err(BucketError::Store(object_store::Error::NotFound { .. })) => {
+            Err(BucketError::MarkerMissing(path.to_string()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl BucketError {
+    /// Whether the store gave no answer, so that nothing is known of the bucket.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        matches!(self, BucketError::Store(_) | BucketError::Silent)
+    }
 }
 
 /// A small object, whole.

@@ -22,6 +22,8 @@ pub struct Metrics {
     tier_upload_bytes: IntCounter,
     tier_uploads: IntCounter,
     tier_upload_failures: IntCounter,
+    tier_bucket_unverified: IntGauge,
+    tier_bucket_foreign: IntGauge,
     tier_read_bytes: IntCounter,
     tier_deleted_objects: IntCounter,
     local_deleted_bytes: IntCounter,
@@ -78,6 +80,14 @@ impl Metrics {
             tier_upload_bytes: counter("tier_upload_bytes_total", "Bytes of objects uploaded.")?,
             tier_uploads: counter("tier_uploads_total", "Uploads that were committed.")?,
             tier_upload_failures: counter("tier_upload_failures_total", "Uploads that failed.")?,
+            tier_bucket_unverified: gauge(
+                "tier_bucket_unverified",
+                "1 while the object store is not known to be this cluster's.",
+            )?,
+            tier_bucket_foreign: gauge(
+                "tier_bucket_foreign",
+                "1 where the object store is another cluster's, or has no marker.",
+            )?,
             tier_read_bytes: counter("tier_read_bytes_total", "Bytes served from the tier.")?,
             tier_deleted_objects: counter("tier_deleted_objects_total", "Objects deleted.")?,
             local_deleted_bytes: counter(
@@ -142,6 +152,11 @@ impl Metrics {
 
     pub(crate) fn unclean_election(&self) {
         self.unclean_elections.inc();
+    }
+
+    pub(crate) fn set_bucket(&self, unverified: bool, foreign: bool) {
+        self.tier_bucket_unverified.set(i64::from(unverified));
+        self.tier_bucket_foreign.set(i64::from(foreign));
     }
 
     pub(crate) fn uploaded(&self, bytes: u64) {

@@ -11,7 +11,7 @@ use esker_storage::{CommitMode, DirectoryConfig, Identity, LogDirectory, OpenErr
 use esker_tier::upload::Verification;
 use tracing::info;
 
-use crate::bucket;
+use crate::bucket::{self, Bucket};
 use crate::config::{Config, Durability};
 use crate::environment::{Environment, Work};
 use crate::membership::{self, Before, MembershipError};
@@ -59,8 +59,8 @@ pub struct Opened {
     pub cluster_incarnation: u32,
     /// The healthy log directories.
     pub directories: Vec<Arc<LogDirectory>>,
-    /// How uploads to the bucket are verified.
-    pub verification: Verification,
+    /// What was found out of the bucket.
+    pub bucket: Bucket,
     /// What the store says of this broker.
     pub before: Before,
 }
@@ -149,14 +149,17 @@ pub async fn open(
     }
     let directories = open_directories(config, environment, &cluster_id).await?;
     let cluster = membership::create_cluster(store, keys, &cluster_id).await?;
-    let verification = match &environment.object_store {
+    let bucket = match &environment.object_store {
         Some(objects) => {
             bucket::open(environment, objects, &cluster, || {
                 membership::mark_bucket_used(store, keys)
             })
             .await?
         }
-        None => Verification::ReadBack,
+        None => Bucket {
+            verification: Verification::ReadBack,
+            is_ours: false,
+        },
     };
     let before = membership::before_registration(store, keys, config.node_id).await?;
     info!(
@@ -169,7 +172,7 @@ pub async fn open(
         cluster_id,
         cluster_incarnation: cluster.incarnation,
         directories,
-        verification,
+        bucket,
         before,
     })
 }

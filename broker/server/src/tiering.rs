@@ -1,29 +1,33 @@
 //! The broker's side of the tier: its uploader and reader, and the loops that offload and collect.
 //!
 //! The store being away stops offloading and cold reads, and nothing else; work is tried again with
-//! growing, jittered pauses for ever.
+//! growing, jittered pauses for ever. A store that was away at start is not written to, and nothing
+//! there is deleted, before its marker has been read and is this cluster's (P2).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use esker_protocol::{Offset, Timestamp, TopicId};
-use esker_tier::collect::{self, CollectError, Collector};
+use esker_tier::collect::{self, Collector};
 use esker_tier::plan::OffloadConfig;
 use esker_tier::pool::{CpuPool, Spawner as TierSpawner};
 use esker_tier::read::{ReadConfig, Reader};
 use esker_tier::retention::{LocalSegment, RetentionConfig};
-use esker_tier::upload::{UploadConfig, Uploader};
+use esker_tier::upload::{Progress, UploadConfig, Uploader};
 use esker_tier::{Pointer, layout};
 use futures::StreamExt;
 use futures::future::BoxFuture;
+use object_store::ObjectStore;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::broker::Shared;
+use crate::bucket;
 use crate::config::Config;
 use crate::config::topic::TopicConfig;
 use crate::environment::{Environment, Spawner, Work};
+use crate::metrics::Metrics;
 use crate::partition::Partition;
 use crate::partition::tiering::{self, TierError};
 use crate::startup::Opened;
@@ -46,11 +50,24 @@ pub struct Tiering {
     parts: Option<Parts>,
     offload: OffloadConfig,
     cluster_id: Arc<str>,
-    incarnation: u64,
+    incarnation: u32,
+    bucket: Mutex<Marker>,
     wake: Notify,
 }
 
+/// What is known of the bucket's marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Marker {
+    /// The store has not answered yet.
+    Unread,
+    /// It is another cluster's, or has none.
+    Foreign,
+    /// It is this cluster's, and stays so while the process lives.
+    Ours,
+}
+
 struct Parts {
+    store: Arc<dyn ObjectStore>,
     uploader: Uploader,
     reader: Reader,
     collector: Collector,
@@ -92,7 +109,7 @@ impl Tiering {
                 ..ReadConfig::default()
             };
             let upload = UploadConfig {
-                verification: opened.verification,
+                verification: opened.bucket.verification,
                 ..UploadConfig::default()
             };
             let reader = Reader::new(
@@ -103,11 +120,13 @@ impl Tiering {
                 &read,
             );
             Parts {
+                store: Arc::clone(store),
                 collector: Collector::new(Arc::clone(store), reader.clone()),
                 reader,
                 uploader: Uploader::new(
                     Arc::clone(store),
-                    threads as Arc<dyn CpuPool>,
+                    Arc::clone(&threads) as Arc<dyn CpuPool>,
+                    threads as Arc<dyn TierSpawner>,
                     random,
                     upload,
                 ),
@@ -121,7 +140,12 @@ impl Tiering {
                 ..OffloadConfig::default()
             },
             cluster_id: opened.cluster_id.as_str().into(),
-            incarnation: u64::from(opened.cluster_incarnation),
+            incarnation: opened.cluster_incarnation,
+            bucket: Mutex::new(if opened.bucket.is_ours {
+                Marker::Ours
+            } else {
+                Marker::Unread
+            }),
             wake: Notify::new(),
         }
     }
@@ -132,10 +156,47 @@ impl Tiering {
         self.parts.as_ref().map(|parts| &parts.reader)
     }
 
-    /// Writes objects, where there is a store.
+    /// Writes objects, where there is a store that is known to be this cluster's.
     #[must_use]
     pub fn uploader(&self) -> Option<&Uploader> {
-        self.parts.as_ref().map(|parts| &parts.uploader)
+        let parts = self.parts.as_ref().filter(|_| self.is_ours());
+        parts.map(|parts| &parts.uploader)
+    }
+
+    /// Whether the bucket's marker was read, and is this cluster's.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        *self.marker() == Marker::Ours
+    }
+
+    fn marker(&self) -> MutexGuard<'_, Marker> {
+        // Each change is whole in itself.
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the marker, unless that was done, and returns whether the bucket is this cluster's. One
+    /// that is not is looked at again: what is mounted late shows itself late.
+    async fn verify_bucket(&self, metrics: &Metrics) -> bool {
+        let Some(parts) = self.parts.as_ref().filter(|_| !self.is_ours()) else {
+            return self.is_ours();
+        };
+        let verified = bucket::verify(&parts.store, &self.cluster_id, self.incarnation).await;
+        let before = *self.marker();
+        let now = match &verified {
+            Ok(()) => Marker::Ours,
+            Err(error) if error.is_away() => before,
+            Err(_) => Marker::Foreign,
+        };
+        *self.marker() = now;
+        metrics.set_bucket(now != Marker::Ours, now == Marker::Foreign);
+        match verified {
+            Ok(()) => info!("the object store answers and belongs to this cluster"),
+            Err(error) if now != before => {
+                error!(%error, "nothing is written to the object store, nor deleted there");
+            }
+            Err(error) => warn!(%error, "offloading waits for the object store"),
+        }
+        now == Marker::Ours
     }
 
     /// When sealed segments are due.
@@ -149,7 +210,7 @@ impl Tiering {
     pub fn identity(&self, partition: &Partition) -> layout::Partition {
         layout::Partition {
             cluster_id: Arc::clone(&self.cluster_id),
-            incarnation: self.incarnation,
+            incarnation: u64::from(self.incarnation),
             topic_id: partition.topic_id,
             partition: partition.index,
         }
@@ -178,7 +239,7 @@ impl Tiering {
         pointer: &Pointer,
         config: &TopicConfig,
     ) -> Result<Offset, TierError> {
-        let Some(parts) = &self.parts else {
+        let Some(parts) = self.parts.as_ref().filter(|_| self.is_ours()) else {
             return Ok(pointer.log_start);
         };
         let high_watermark = partition.high_watermark();
@@ -214,12 +275,16 @@ impl Tiering {
     /// Deletes all objects of a deleted topic; returns how many there were.
     ///
     /// # Errors
-    /// The store cannot be reached.
-    pub async fn delete_topic(&self, id: TopicId) -> Result<usize, CollectError> {
+    /// The store cannot be reached, or is not known to be this cluster's.
+    pub async fn delete_topic(&self, id: TopicId) -> Result<usize, TierError> {
         let Some(parts) = &self.parts else {
             return Ok(0);
         };
-        parts.collector.delete_topic(&self.cluster_id, id).await
+        // Another bucket has none of its objects, which would stay in the right one for ever.
+        if !self.is_ours() {
+            return Err(TierError::UnverifiedBucket);
+        }
+        Ok(parts.collector.delete_topic(&self.cluster_id, id).await?)
     }
 }
 
@@ -234,6 +299,9 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut collect_at = tokio::time::Instant::now() + COLLECT_INTERVAL;
     loop {
         let pass = async {
+            if !shared.tiering.verify_bucket(&shared.metrics).await {
+                return true;
+            }
             let failed = offload_all(&shared).await;
             if tokio::time::Instant::now() >= collect_at {
                 collect_all(&shared).await;
@@ -265,9 +333,10 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
-/// How long one upload may take before it is given up; the next pass tries again. A store that is
-/// away must not keep other partitions, or the work at the reserve, waiting for ever.
-const UPLOAD_TIME_MAX: Duration = Duration::from_secs(300);
+/// How long an upload may stand still before it is given up; the next pass tries again. A store that
+/// is away must not keep other partitions waiting for ever, and one that is slow must not have
+/// everything put anew for ever.
+const UPLOAD_STALL_MAX: Duration = Duration::from_secs(300);
 
 /// Drops local copies that the tier has where a directory nears its reserve, until `stop`. It needs
 /// the pointer only, and so goes on while the store is away (P7).
@@ -309,16 +378,21 @@ async fn offload_one(shared: &Arc<Shared>, partition: Arc<Partition>) -> bool {
     }
     let near_reserve = is_near_reserve(shared, &partition);
     loop {
-        let offload = tiering::offload(shared, &partition, near_reserve);
-        match tokio::time::timeout(UPLOAD_TIME_MAX, offload).await {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => break,
-            Err(_) => {
+        let progress = Progress::default();
+        let done = tokio::select! {
+            biased;
+            done = tiering::offload(shared, &partition, near_reserve, &progress) => Some(done),
+            () = progress.stalled(UPLOAD_STALL_MAX) => None,
+        };
+        match done {
+            Some(Ok(true)) => {}
+            Some(Ok(false)) => break,
+            None => {
                 shared.metrics.upload_failed();
                 warn!(topic = %partition.topic, partition = partition.index, "upload given up for now: the store does not answer");
                 return true;
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 shared.metrics.upload_failed();
                 warn!(topic = %partition.topic, partition = partition.index, %error, "upload failed");
                 return true;

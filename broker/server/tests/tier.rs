@@ -12,8 +12,9 @@ use esker_protocol::ErrorCode;
 use esker_protocol::records::{Batches, Caps};
 use esker_server::Broker;
 use esker_storage::{Disk, MemoryDisk};
+use esker_tier::fault::{Fault, FaultStore, Operation, Rule};
 use futures::StreamExt;
-use object_store::ObjectStore;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 const SETTINGS: &[(&str, &str)] = &[
     ("offload.min.bytes", "1"),
@@ -235,4 +236,108 @@ async fn a_deleted_topic_takes_its_objects_along_and_its_name_is_free() {
         .await
         .expect("objects go");
     broker.stop().await;
+}
+
+/// A store of which the marker cannot be read, until it is healed.
+fn away(objects: &Arc<dyn ObjectStore>) -> FaultStore {
+    let store = FaultStore::new(Arc::clone(objects));
+    let marker = Rule::next(Operation::Get, Fault::Fail).at("cluster.json");
+    store.add(marker.times(1_000_000));
+    store
+}
+
+/// Waits until what is asked for holds.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("{what}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_offloaded_before_the_marker_was_read() {
+    let mut stores = Stores::new();
+    common::start(&stores, SETTINGS).await.stop().await;
+    let objects = stores.objects.clone().expect("a store");
+    let faults = away(&objects);
+    stores.objects = Some(Arc::new(faults.clone()));
+
+    let broker = common::start(&stores, SETTINGS).await;
+    let mut wire = Wire::connect(&broker).await;
+    create(&mut wire, "topic", 1, COLD).await;
+    fill(&mut wire, 0..20).await;
+    let looked = faults.count(Operation::Get);
+    until("the marker is looked for again", || {
+        faults.count(Operation::Get) > looked + 1
+    })
+    .await;
+    assert_eq!(faults.count(Operation::Put), 0);
+    faults.heal();
+    until_cold(&broker, 10).await;
+    read_all(&mut wire, 0, 20).await;
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_turns_out_to_be_another_clusters_is_never_written_to() {
+    let stores = Stores::new();
+    common::start(&stores, SETTINGS).await.stop().await;
+    // The first has a marker of another incarnation, the second has none.
+    let markers = [Some("\"incarnation\":7"), None];
+    for (number, incarnation) in markers.into_iter().enumerate() {
+        let wrong_bucket = Stores::new().objects.expect("a store");
+        let right = stores.objects.clone().expect("a store");
+        let names = |store: &Arc<dyn ObjectStore>| store.list(None).collect::<Vec<_>>();
+        let found = names(&right).await;
+        let marker = found
+            .into_iter()
+            .map(|meta| meta.expect("listed").location)
+            .find(|path| path.as_ref().ends_with("cluster.json"))
+            .expect("a marker");
+        if let Some(incarnation) = incarnation {
+            let text = right.get(&marker).await.expect("read").bytes().await;
+            let text = String::from_utf8(text.expect("read").to_vec()).expect("text");
+            let other = text.replace("\"incarnation\":0", incarnation);
+            assert_ne!(text, other);
+            wrong_bucket.put(&marker, other.into()).await.expect("put");
+        }
+        let before = names(&wrong_bucket).await.len();
+        let faults = away(&wrong_bucket);
+        let mut wrong = stores.clone();
+        wrong.objects = Some(Arc::new(faults.clone()));
+
+        let environment = wrong.environment();
+        let registry = environment.registry.clone();
+        let broker = Broker::start(common::config(SETTINGS), environment)
+            .await
+            .expect("starts without its store");
+        let mut wire = Wire::connect(&broker).await;
+        let name = format!("topic-{number}");
+        create(&mut wire, &name, 1, COLD).await;
+        for index in 0..20 {
+            let records = batch(&[&value(index)], 1_000_000 + index as i64);
+            let (code, _, _) = produce(&mut wire, &name, records, -1).await;
+            assert_eq!(code, 0);
+        }
+        faults.heal();
+        until("the broker says so", || {
+            registry.gather().iter().any(|family| {
+                family.name() == "esker_tier_bucket_foreign"
+                    && family.get_metric()[0].get_gauge().get_value() > 0.0
+            })
+        })
+        .await;
+        let looked = faults.count(Operation::Get);
+        until("the marker is looked at again", || {
+            faults.count(Operation::Get) > looked
+        })
+        .await;
+        assert_eq!(faults.count(Operation::Put), 0);
+        assert_eq!(faults.count(Operation::Delete), 0);
+        assert_eq!(names(&wrong_bucket).await.len(), before);
+        broker.stop().await;
+    }
 }

@@ -4,7 +4,8 @@
 //! .lock  meta.properties  durable-ends.log  journal.log  .esker_clean_shutdown
 //! <topic>-<partition>/                        a log
 //! <topic>-<partition>.<topic id>-delete/      a deleted log, waiting to be removed
-//! <topic>-<partition>.<topic id>-stray/       a log that nobody claims; never removed
+//! <topic>-<partition>.<topic id>-stray/       a log that nobody claims; never removed, and no empty
+//!                                             one takes its place while it is there
 //! ```
 //! Invariants
 //! - Once an I/O error left in doubt what the disk holds, the directory has failed and stays failed.

@@ -164,6 +164,19 @@ pub enum OpenLogError {
         /// What was asked for.
         expected: TopicId,
     },
+    /// The log was set aside when nobody claimed it (P3), and its directory is still there: an empty
+    /// log in its place would hide its records.
+    #[error(
+        "{topic}-{partition} was set aside as {aside}: rename that directory to {topic}-{partition} to serve it again, or move it away to begin an empty log"
+    )]
+    SetAside {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The stray directories of that topic id and partition.
+        aside: String,
+    },
     /// The disk is full.
     #[error("no space left to open {topic}-{partition}")]
     NoSpace {

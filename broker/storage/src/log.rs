@@ -338,6 +338,7 @@ impl Log {
             journaled_end: Some(state.required_end)
                 .filter(|required| *required > state.files_end)
                 .unwrap_or(Offset::ZERO),
+            is_stray: false,
         }
     }
 

@@ -32,6 +32,8 @@ pub enum Operation {
     Part,
     /// The end of one.
     Complete,
+    /// The end of one that is given up.
+    Abort,
     /// A GET.
     Get,
     /// A listing.
@@ -407,7 +409,10 @@ impl MultipartUpload for FaultUpload {
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.inner.abort().await
+        let fault = self.store.fault(Operation::Abort, &self.location);
+        self.store.before(fault).await?;
+        self.inner.abort().await?;
+        after(fault).await
     }
 }
 

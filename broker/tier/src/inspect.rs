@@ -280,7 +280,7 @@ impl Bucket {
     /// Checks one object against its entry; gives how many bytes of segments it holds.
     async fn verify_object(&self, place: &Place, entry: &Entry) -> Result<u64, InspectError> {
         let path = layout::object(&partition_of(place), &entry.name());
-        let (bytes, checksum) = self.remote.checksum(&path).await?;
+        let (bytes, checksum) = self.remote.checksum(&path, |_| {}).await?;
         if bytes != entry.object_bytes {
             let problem = format!(
                 "it has {bytes} bytes, its manifest says {}",

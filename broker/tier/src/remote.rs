@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore, PutOptions, PutPayload};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, PutOptions, PutPayload};
 use tokio::time::timeout;
 
 use esker_protocol::records::Crc32c;
@@ -230,8 +230,13 @@ impl Remote {
         Ok(bytes)
     }
 
-    /// Length and CRC-32C of a whole object, in memory that does not grow with it.
-    pub(crate) async fn checksum(&self, path: &Path) -> Result<(u64, u32), RequestError> {
+    /// Length and CRC-32C of a whole object, in memory that does not grow with it. `on_read` hears how
+    /// much has come so far.
+    pub(crate) async fn checksum(
+        &self,
+        path: &Path,
+        on_read: impl Fn(u64),
+    ) -> Result<(u64, u32), RequestError> {
         Requests::add(&self.requests.reads, 1);
         let options = GetOptions::default();
         let request = self.store.get_opts(path, options);
@@ -248,6 +253,7 @@ impl Remote {
             Requests::add(&self.requests.read_bytes, chunk.len() as u64);
             length += chunk.len() as u64;
             crc.update(&chunk);
+            on_read(length);
         }
         Ok((length, crc.finish()))
     }
@@ -293,11 +299,23 @@ impl Remote {
         }
     }
 
-    /// Everything below a prefix, in the order of the names.
+    /// Everything below a prefix with its length, in the order of the names.
     pub(crate) async fn list(
         &self,
         prefix: Option<&Path>,
     ) -> Result<Vec<(Path, u64)>, RequestError> {
+        let listed = self.list_meta(prefix).await?;
+        Ok(listed
+            .into_iter()
+            .map(|meta| (meta.location, meta.size))
+            .collect())
+    }
+
+    /// Everything below a prefix, in the order of the names.
+    pub(crate) async fn list_meta(
+        &self,
+        prefix: Option<&Path>,
+    ) -> Result<Vec<ObjectMeta>, RequestError> {
         Requests::add(&self.requests.lists, 1);
         let place = prefix.cloned().unwrap_or_default();
         let mut listing = self.store.list(prefix);
@@ -308,7 +326,7 @@ impl Remote {
                 .with_deadline("list", &place, REQUEST_DEADLINE, next)
                 .await
             {
-                Ok(Some(meta)) => found.push((meta.location, meta.size)),
+                Ok(Some(meta)) => found.push(meta),
                 Ok(None) => break,
                 // Stores of folders say so where a prefix has none.
                 Err(RequestError::NotFound { .. }) => break,
@@ -316,8 +334,8 @@ impl Remote {
             }
         }
         // A store may repeat names while objects come and go.
-        found.sort_unstable();
-        found.dedup_by(|a, b| a.0 == b.0);
+        found.sort_by(|a: &ObjectMeta, b| a.location.cmp(&b.location));
+        found.dedup_by(|a, b| a.location == b.location);
         Ok(found)
     }
 }

@@ -11,11 +11,12 @@ mod s3;
 
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ObjectStore, PutOptions, PutPayload};
+use object_store::{ObjectMeta, ObjectStore, PutOptions, PutPayload};
 use tokio::time::timeout;
 
 use crate::layout::Uuid;
@@ -178,7 +179,8 @@ pub enum ProbeError {
 }
 
 /// Proves that the store puts, gets, gets ranges, lists at once and deletes; says how uploads to it
-/// are to be verified. The probe's object is below the cluster's folder.
+/// are to be verified. The probe's object is below the cluster's folder; what earlier probes left there
+/// goes.
 ///
 /// # Errors
 /// [`ProbeError`]: the first thing that it cannot do.
@@ -212,14 +214,15 @@ pub async fn probe(
         ));
     }
     let listed = remote
-        .list(Some(&folder))
+        .list_meta(Some(&folder))
         .await
         .map_err(cannot("list objects"))?;
-    if !listed.iter().any(|(listed, _)| *listed == path) {
+    let Some(own) = listed.iter().find(|meta| meta.location == path) else {
         return Err(ProbeError::Wrong(
             "does not list an object that was put before",
         ));
-    }
+    };
+    remove_left_over(&remote, &listed, own).await;
     let verification = prove_checksums(&remote, &folder, random, body).await;
     remote
         .delete(&path)
@@ -234,6 +237,26 @@ pub async fn probe(
 
 /// Length of the probe's object.
 const PROBE_BYTES: u32 = 4096;
+
+/// Longer than any probe takes, whose requests have deadlines: what is older has lost its process.
+const PROBE_AGE: Duration = Duration::from_secs(3600);
+/// Objects of old probes that a start deletes at most; the next start goes on.
+const PROBES_REMOVED_MAX: usize = 100;
+
+/// Deletes what probes left whose process ended in their midst. Their age is told by the store alone,
+/// against the object that was put just now, so that no clock but the store's counts.
+async fn remove_left_over(remote: &Remote, listed: &[ObjectMeta], own: &ObjectMeta) {
+    let left_over = listed.iter().filter(|meta| {
+        let age = own.last_modified.signed_duration_since(meta.last_modified);
+        age.to_std().is_ok_and(|age| age >= PROBE_AGE)
+    });
+    for meta in left_over.take(PROBES_REMOVED_MAX) {
+        if let Err(error) = remote.delete(&meta.location).await {
+            tracing::warn!(%error, "an old probe's object could not be deleted");
+            return;
+        }
+    }
+}
 
 /// Whether the store itself said that the bytes are not those of the checksum: a bad request. A
 /// connection that failed, or no answer, says nothing about what the store checks.

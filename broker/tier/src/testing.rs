@@ -17,7 +17,7 @@ use crate::pool::{Inline, Spawner};
 use crate::read::{ReadConfig, Reader};
 use crate::remote::Random;
 use crate::source::{AbortedTransaction, ProducerEntry, SegmentSource};
-use crate::upload::{Commit, UploadConfig, Uploader};
+use crate::upload::{Commit, Progress, Request, UploadConfig, Uploader};
 
 pub(crate) const EPOCH: LeaderEpoch = LeaderEpoch(7);
 
@@ -240,8 +240,15 @@ impl Tier {
         let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let faults = FaultStore::new(Arc::clone(&inner));
         let store: Arc<dyn ObjectStore> = Arc::new(faults.clone());
-        let uploader = Uploader::new(Arc::clone(&store), Arc::new(Inline), random(1), upload);
         let spawner = Arc::new(TokioSpawner);
+        let threads = Arc::new(Inline);
+        let uploader = Uploader::new(
+            Arc::clone(&store),
+            threads,
+            spawner.clone(),
+            random(1),
+            upload,
+        );
         let reader = Reader::new(store, Arc::new(Inline), spawner, random(2), read);
         let log = LogFacts {
             log_start: Offset::ZERO,
@@ -278,7 +285,15 @@ impl Tier {
         let sources = segments.iter().map(Segment::source).collect();
         let now = Timestamp(1_000_000 + self.pointer.version as i64);
         self.uploader
-            .upload(&partition(), EPOCH, sources, &self.pointer, None, now)
+            .upload(Request {
+                partition: &partition(),
+                epoch: EPOCH,
+                sources,
+                previous: &self.pointer,
+                previous_manifest: None,
+                now,
+                progress: &Progress::default(),
+            })
             .await
             .expect("the store works in the end")
     }

@@ -6,10 +6,14 @@
 //!
 //! Nothing of it is visible until the caller has committed [`Commit::pointer`] by compare-and-swap.
 //! Remote failures are retried for ever, with a new uuid each try; the caller owns the deadline and
-//! cancels by dropping the future, at any moment. A PUT that was dropped or timed out may still happen:
-//! it stays pending, and only a PUT that is known to have ended lets collection take its object.
+//! cancels by dropping the future, at any moment; [`Progress`] tells a slow store from one that is away.
+//! A PUT that was dropped or timed out may still happen: it stays pending, and only a PUT that is known
+//! to have ended lets collection take its object. The parts of a multipart upload that was dropped are
+//! aborted in the background.
 
+mod progress;
 mod puts;
+mod unfinished;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +23,7 @@ use bytes::Bytes;
 use esker_protocol::{LeaderEpoch, Offset, Timestamp};
 use futures::future::BoxFuture;
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStore, PutMultipartOptions, PutPayload};
+use object_store::{ObjectStore, PutMultipartOptions, PutPayload};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tracing::warn;
@@ -29,12 +33,14 @@ use crate::manifest::{self, Entry, Head, ManifestError, Next, Page, PageRef};
 use crate::object::{EncodeError, Encoded, Encoder};
 use crate::plan;
 use crate::pointer::{self, Fenced, Pointer};
-use crate::pool::{CpuPool, Stopped, on_cpu};
+use crate::pool::{CpuPool, Spawner, Stopped, on_cpu};
 use crate::remote::{Backoff, Random, Remote, RequestError, Requests};
 use crate::source::SegmentSource;
 use crate::wire::{self, uuid_from};
 
+pub use progress::Progress;
 use puts::{Kept, Puts};
+use unfinished::Unfinished;
 
 /// Objects up to this many encoded bytes go in one PUT; larger ones in parts of this size. It is what
 /// one upload holds in memory, and it keeps a GB below the budget of 75 write requests.
@@ -163,11 +169,31 @@ impl Commit {
     }
 }
 
+/// What to upload.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Whose it is.
+    pub partition: &'a Partition,
+    /// The leader epoch that uploads, and has claimed the tier.
+    pub epoch: LeaderEpoch,
+    /// Segments that begin at the tier end and touch.
+    pub sources: Vec<SegmentSource>,
+    /// The pointer that they add to.
+    pub previous: &'a Pointer,
+    /// The manifest that it names, where the caller has it at hand.
+    pub previous_manifest: Option<&'a Head>,
+    /// What the manifest says of its time.
+    pub now: Timestamp,
+    /// Where it notes how far it has come.
+    pub progress: &'a Progress,
+}
+
 /// Puts objects and manifests of all partitions.
 #[derive(Debug)]
 pub struct Uploader {
     remote: Remote,
     cpu: Arc<dyn CpuPool>,
+    spawner: Arc<dyn Spawner>,
     random: DebugRandom,
     config: UploadConfig,
     in_flight: Semaphore,
@@ -208,12 +234,14 @@ impl Uploader {
     pub fn new(
         store: Arc<dyn ObjectStore>,
         cpu: Arc<dyn CpuPool>,
+        spawner: Arc<dyn Spawner>,
         random: Random,
         config: UploadConfig,
     ) -> Uploader {
         Uploader {
             remote: Remote::new(store),
             cpu,
+            spawner,
             random: DebugRandom(random),
             config,
             in_flight: Semaphore::new(UPLOADS_IN_FLIGHT_MAX),
@@ -227,9 +255,8 @@ impl Uploader {
         &self.remote.requests
     }
 
-    /// Uploads `sources`, which begin at the tier end and touch, as one or more objects, and the
-    /// manifest that adds them to what `previous` names. `previous_manifest` is that manifest where
-    /// the caller has it at hand. Nothing is visible until the answer's pointer is committed.
+    /// Uploads segments as one or more objects, and the manifest that adds them to what the previous
+    /// pointer names. Nothing is visible until the answer's pointer is committed.
     ///
     /// Dropping the future cancels the upload safely, wherever it waits: what has been put and was
     /// answered is in [`Uploader::ended_puts`] then, a PUT without an answer in
@@ -237,45 +264,36 @@ impl Uploader {
     ///
     /// # Errors
     /// [`UploadError`]; remote failures are retried until the caller drops the future.
-    pub async fn upload(
-        &self,
-        partition: &Partition,
-        epoch: LeaderEpoch,
-        sources: Vec<SegmentSource>,
-        previous: &Pointer,
-        previous_manifest: Option<&Head>,
-        now: Timestamp,
-    ) -> Result<Commit, UploadError> {
-        check(epoch, &sources, previous)?;
+    pub async fn upload(&self, request: Request<'_>) -> Result<Commit, UploadError> {
+        check(request.epoch, &request.sources, request.previous)?;
+        let progress = request.progress;
+        progress.queue();
         let _permit = self.in_flight.acquire().await.map_err(|_| Stopped)?;
-        let head = self
-            .previous_head(partition, previous, previous_manifest)
-            .await?;
+        progress.start();
+        let head = self.previous_head(&request).await?;
+        progress.finish();
         let bytes_max = self.config.object_bytes_max;
         let mut added = Vec::new();
         let mut kept = self.puts.kept();
-        for bundle in plan::bundle(&sources, bytes_max, |source| source.bytes) {
-            let (name, encoded) = self.put_object(partition, epoch, bundle).await?;
-            kept.push(layout::object(partition, &name));
-            added.push(entry(name, encoded, now));
+        for bundle in plan::bundle(&request.sources, bytes_max, |source| source.bytes) {
+            let (name, encoded) = self.put_object(&request, bundle).await?;
+            progress.finish();
+            kept.push(layout::object(request.partition, &name));
+            added.push(entry(name, encoded, request.now));
         }
         let objects = added.iter().map(Entry::name).collect();
         let object_bytes = added.iter().map(|entry| entry.object_bytes).sum();
         let segment_bytes = added.iter().map(|entry| entry.segment_bytes).sum();
-        let next = manifest::next(head.as_ref(), previous, added)?;
-        let (pointer, head) = self
-            .put_manifest(partition, epoch, previous, next, now, &mut kept)
-            .await?;
+        let next = manifest::next(head.as_ref(), request.previous, added)?;
+        let (pointer, head) = self.put_manifest(&request, next, &mut kept).await?;
         let paths = kept.into_paths();
-        let previous = previous.clone();
-        let head = Arc::new(head);
         Ok(Commit {
             pointer,
-            head,
+            head: Arc::new(head),
             objects,
             object_bytes,
             segment_bytes,
-            previous,
+            previous: request.previous.clone(),
             paths,
         })
     }
@@ -324,18 +342,18 @@ impl Uploader {
         self.puts.forget(paths);
     }
 
-    async fn previous_head(
-        &self,
-        partition: &Partition,
-        previous: &Pointer,
-        at_hand: Option<&Head>,
-    ) -> Result<Option<Head>, UploadError> {
+    async fn previous_head(&self, request: &Request<'_>) -> Result<Option<Head>, UploadError> {
+        let Request {
+            partition,
+            previous,
+            ..
+        } = *request;
         let Some(name) = &previous.manifest else {
             return Ok(None);
         };
         // Two leaders may have written the same version: only its checksum tells which one this is.
         let is_committed = |head: &&Head| manifest::encode_head(head).1 == previous.checksum;
-        if let Some(head) = at_hand.filter(is_committed) {
+        if let Some(head) = request.previous_manifest.filter(is_committed) {
             return Ok(Some(head.clone()));
         }
         let path = layout::manifest(partition, name);
@@ -370,22 +388,21 @@ impl Uploader {
     /// Puts and verifies one object, trying for ever.
     async fn put_object(
         &self,
-        partition: &Partition,
-        epoch: LeaderEpoch,
+        request: &Request<'_>,
         sources: Vec<SegmentSource>,
     ) -> Result<(ObjectName, Encoded), UploadError> {
         let mut backoff = Backoff::new(BACKOFF_MAX);
         loop {
-            let mut encoding = Encoding::new(partition, epoch, sources.clone())?;
+            let mut encoding = Encoding::new(request.partition, request.epoch, sources.clone())?;
             encoding.fill(&*self.cpu, self.config.part_bytes).await?;
             let tried = match &encoding.encoded {
                 // A small object keeps its bytes: another try needs no other encoding.
                 Some(encoded) => {
                     let encoded = encoded.clone();
                     let pieces = std::mem::take(&mut encoding.pieces);
-                    return self.put_small(partition, epoch, encoded, pieces).await;
+                    return self.put_small(request, encoded, pieces).await;
                 }
-                None => self.try_large(partition, epoch, encoding).await,
+                None => self.try_large(request, encoding).await,
             };
             match tried {
                 Ok(done) => return Ok(done),
@@ -397,19 +414,17 @@ impl Uploader {
 
     async fn put_small(
         &self,
-        partition: &Partition,
-        epoch: LeaderEpoch,
+        request: &Request<'_>,
         encoded: Encoded,
         pieces: Vec<Bytes>,
     ) -> Result<(ObjectName, Encoded), UploadError> {
         let payload = PutPayload::from_iter(pieces);
         let mut backoff = Backoff::new(BACKOFF_MAX);
         loop {
-            let name = self.object_name(&encoded, epoch);
-            let path = layout::object(partition, &name);
-            let length = encoded.object_bytes;
+            let name = self.object_name(&encoded, request.epoch);
+            let path = layout::object(request.partition, &name);
             match self
-                .put_verified(&path, payload.clone(), length, encoded.checksum)
+                .put_verified(&path, payload.clone(), encoded.checksum, request.progress)
                 .await
             {
                 Ok(()) => return Ok((name, encoded)),
@@ -431,39 +446,43 @@ impl Uploader {
     /// One try of an object that does not fit into one part.
     async fn try_large(
         &self,
-        partition: &Partition,
-        leader_epoch: LeaderEpoch,
+        request: &Request<'_>,
         mut encoding: Encoding,
     ) -> Result<(ObjectName, Encoded), Failure> {
         let uuid = uuid_from((self.random.0)());
         let name = ObjectName {
             base: encoding.base,
             end: encoding.end,
-            leader_epoch,
+            leader_epoch: request.epoch,
             uuid,
         };
-        let path = layout::object(partition, &name);
+        let path = layout::object(request.partition, &name);
         let mut put = self.puts.begin(&path);
         let start = self
             .store()
             .put_multipart_opts(&path, PutMultipartOptions::default());
-        let mut upload = self.remote.part(&path, 0, start).await?;
-        let parts = self.put_parts(&path, &mut *upload, &mut encoding).await;
+        let upload = self.remote.part(&path, 0, start).await?;
+        let mut upload = Unfinished::new(upload, &path, &self.remote, &self.spawner);
+        let parts = self
+            .put_parts(&path, &mut upload, &mut encoding, request.progress)
+            .await;
         if let Err(failure) = parts {
-            // Without its completion no object can come of it; an abort that fails leaves parts that
-            // the bucket's own rule for unfinished uploads removes.
-            if let Err(error) = self.remote.part(&path, 0, upload.abort()).await {
-                warn!(%error, "an unfinished upload could not be aborted");
-            }
+            // Without its completion no object can come of it.
+            upload.abort().await;
             put.answered();
             return Err(failure);
         }
-        self.remote.part(&path, 0, upload.complete()).await?;
+        self.remote
+            .part(&path, 0, upload.handle().complete())
+            .await?;
+        upload.finished();
         put.answered();
         let encoded = encoding
             .encoded
             .ok_or_else(|| Failure::Fatal(Stopped.into()))?;
-        self.verify(&path, encoded.object_bytes, encoded.checksum)
+        let put_bytes = encoded.object_bytes;
+        request.progress.reach(put_bytes);
+        self.verify(&path, put_bytes, encoded.checksum, request.progress)
             .await?;
         put.keep();
         Ok((name, encoded))
@@ -472,16 +491,21 @@ impl Uploader {
     async fn put_parts(
         &self,
         path: &Path,
-        upload: &mut dyn MultipartUpload,
+        upload: &mut Unfinished,
         encoding: &mut Encoding,
+        progress: &Progress,
     ) -> Result<(), Failure> {
+        let mut put_bytes = 0;
         loop {
             let pieces = std::mem::take(&mut encoding.pieces);
             encoding.bytes = 0;
             let payload = PutPayload::from_iter(pieces);
             let bytes = payload.content_length();
-            let part: BoxFuture<'static, object_store::Result<()>> = upload.put_part(payload);
+            let part: BoxFuture<'static, object_store::Result<()>> =
+                upload.handle().put_part(payload);
             self.remote.part(path, bytes, part).await?;
+            put_bytes += bytes as u64;
+            progress.reach(put_bytes);
             if encoding.encoded.is_some() {
                 return Ok(());
             }
@@ -492,18 +516,25 @@ impl Uploader {
     /// Puts and verifies the pages and the head, trying for ever.
     async fn put_manifest(
         &self,
-        partition: &Partition,
-        epoch: LeaderEpoch,
-        previous: &Pointer,
+        request: &Request<'_>,
         next: Next,
-        now: Timestamp,
         kept: &mut Kept<'_>,
     ) -> Result<(Pointer, Head), UploadError> {
+        let Request {
+            partition,
+            epoch,
+            previous,
+            now,
+            progress,
+            ..
+        } = *request;
         let mut pages = next.pages;
-        for page in self.next_pages(partition, next.extends, next.moved).await? {
+        let next_pages = self.next_pages(partition, next.extends, next.moved).await?;
+        progress.finish();
+        for page in next_pages {
             let (bytes, checksum) = manifest::encode_page(&page);
             let name = self
-                .put_manifest_file(partition, epoch, previous, ManifestKind::Page, bytes, kept)
+                .put_manifest_file(request, ManifestKind::Page, bytes, kept)
                 .await?;
             pages.extend(page.sums(name, checksum));
         }
@@ -525,7 +556,7 @@ impl Uploader {
         head.check()?;
         let (bytes, checksum) = manifest::encode_head(&head);
         let name = self
-            .put_manifest_file(partition, epoch, previous, ManifestKind::Head, bytes, kept)
+            .put_manifest_file(request, ManifestKind::Head, bytes, kept)
             .await?;
         let pointer = Pointer {
             claimed_epoch: epoch,
@@ -572,32 +603,31 @@ impl Uploader {
 
     async fn put_manifest_file(
         &self,
-        partition: &Partition,
-        leader_epoch: LeaderEpoch,
-        previous: &Pointer,
+        request: &Request<'_>,
         kind: ManifestKind,
         bytes: Vec<u8>,
         kept: &mut Kept<'_>,
     ) -> Result<String, UploadError> {
-        let (length, checksum) = (bytes.len() as u64, wire::crc32c(&bytes));
+        let checksum = wire::crc32c(&bytes);
         let payload = PutPayload::from(bytes);
         let mut backoff = Backoff::new(BACKOFF_MAX);
         loop {
             let name = ManifestName {
-                incarnation: partition.incarnation,
-                leader_epoch,
+                incarnation: request.partition.incarnation,
+                leader_epoch: request.epoch,
                 // Also on retry: a committed version names its successor, whoever writes it.
-                version: previous.version + 1,
+                version: request.previous.version + 1,
                 uuid: uuid_from((self.random.0)()),
                 kind,
             }
             .to_string();
-            let path = layout::manifest(partition, &name);
+            let path = layout::manifest(request.partition, &name);
             match self
-                .put_verified(&path, payload.clone(), length, checksum)
+                .put_verified(&path, payload.clone(), checksum, request.progress)
                 .await
             {
                 Ok(()) => {
+                    request.progress.finish();
                     kept.push(path);
                     return Ok(name);
                 }
@@ -610,22 +640,32 @@ impl Uploader {
         &self,
         path: &Path,
         payload: PutPayload,
-        length: u64,
         checksum: u32,
+        progress: &Progress,
     ) -> Result<(), RequestError> {
+        let length = payload.content_length() as u64;
         let mut put = self.puts.begin(path);
         self.remote.put(path, payload).await?;
         put.answered();
-        self.verify(path, length, checksum).await?;
+        progress.reach(length);
+        self.verify(path, length, checksum, progress).await?;
         put.keep();
         Ok(())
     }
 
-    async fn verify(&self, path: &Path, length: u64, checksum: u32) -> Result<(), RequestError> {
+    /// Verifies what was just put; what is read back counts on from there.
+    async fn verify(
+        &self,
+        path: &Path,
+        length: u64,
+        checksum: u32,
+        progress: &Progress,
+    ) -> Result<(), RequestError> {
         if self.config.verification == Verification::StoreChecksum {
             return Ok(());
         }
-        let (found, computed) = self.remote.checksum(path).await?;
+        let read = |bytes: u64| progress.reach(length.saturating_add(bytes.min(length)));
+        let (found, computed) = self.remote.checksum(path, read).await?;
         if found != length {
             return Err(RequestError::Length {
                 path: path.to_string(),

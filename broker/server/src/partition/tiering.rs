@@ -23,7 +23,7 @@ use esker_tier::plan::{SealedSegment, plan_offload};
 use esker_tier::pointer::{self, BatchBefore, Fenced, LogFacts, Pointer};
 use esker_tier::read::ReadError as TierReadError;
 use esker_tier::source::{AbortedTransaction, ProducerEntry, SegmentSource};
-use esker_tier::upload::UploadError;
+use esker_tier::upload::{Progress, Request, UploadError};
 use tracing::{info, warn};
 
 use super::Partition;
@@ -147,6 +147,9 @@ pub enum TierError {
     /// The key could not be read after a transaction on it, so that nobody knows who wrote it.
     #[error("the outcome of a transaction is not known yet: {0}")]
     Undecided(#[source] Box<TierError>),
+    /// The bucket's marker has not been read yet, or is another cluster's.
+    #[error("the object store is not known to be this cluster's")]
+    UnverifiedBucket,
     /// The key, or the one that fences it, has moved meanwhile.
     #[error("the metadata has changed meanwhile")]
     Moved,
@@ -535,6 +538,7 @@ pub async fn offload(
     shared: &Arc<Shared>,
     partition: &Arc<Partition>,
     near_reserve: bool,
+    progress: &Progress,
 ) -> Result<bool, TierError> {
     let Some(uploader) = shared.tiering.uploader() else {
         return Ok(false);
@@ -590,7 +594,15 @@ pub async fn offload(
         .await?;
     let identity = shared.tiering.identity(partition);
     let head = claimed.head;
-    let upload = uploader.upload(&identity, epoch, sources, &pointer, head.as_deref(), now);
+    let upload = uploader.upload(Request {
+        partition: &identity,
+        epoch,
+        sources,
+        previous: &pointer,
+        previous_manifest: head.as_deref(),
+        now,
+        progress,
+    });
     let done = tokio::select! {
         biased;
         // What is put after the last listing of a deleted topic would stay for ever: an upload must
@@ -703,6 +715,10 @@ pub async fn apply_local_retention(
     let Some(pointer) = partition.tier.pointer() else {
         return;
     };
+    // A bucket that may be another cluster's does not have what goes here.
+    if !near_reserve && !shared.tiering.is_ours() {
+        return;
+    }
     let config = partition.config();
     let limits = limits(config.local_retention_ms, config.local_retention_bytes);
     let segments = partition.log.segments();

@@ -325,18 +325,21 @@ async fn list_directories(
     let mut counts = BTreeMap::new();
     for (directory, _) in &shared.directories {
         let listing = Arc::clone(directory);
-        let partitions = match shared
-            .environment
-            .run(Work::Blocking, move || listing.partitions())
-            .await
-        {
-            Ok(partitions) => partitions,
+        let list = move || Ok((listing.partitions()?, listing.strays()?));
+        let listed: Result<_, esker_storage::DirectoryError> =
+            shared.environment.run(Work::Blocking, list).await;
+        let (partitions, strays) = match listed {
+            Ok(listed) => listed,
             Err(error) => {
                 warn!(directory = %directory.path().display(), %error, "cannot be listed");
                 continue;
             }
         };
         counts.insert(directory.id(), partitions.len());
+        // Where a log was set aside its directory refuses an empty one; another would make one.
+        for key in strays {
+            found.entry(key).or_insert(directory.id());
+        }
         for partition in partitions {
             let Some(id) = partition.topic_id else {
                 continue;

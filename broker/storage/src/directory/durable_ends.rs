@@ -5,7 +5,7 @@
 //! body    compact array of entries, no tagged fields
 //! entry   uuid topic id | i32 partition | i32 leader epoch | i64 durable end
 //!         | tagged fields: 0 i64 log start, 1 i64 local start, 2 i64 journal sequence,
-//!           3 i64 journaled end
+//!           3 i64 journaled end, 4 i64 1 where the log was set aside as a stray
 //! ```
 //! The body is a Kafka-flexible message. The last entry of a partition wins. Each record is synced
 //! before the next is appended, so only the last one can be torn; a damaged record with a whole one
@@ -29,6 +29,7 @@ const TAG_LOG_START: u32 = 0;
 const TAG_LOCAL_START: u32 = 1;
 const TAG_JOURNAL_SEQUENCE: u32 = 2;
 const TAG_JOURNALED_END: u32 = 3;
+const TAG_STRAY: u32 = 4;
 
 /// A partition of a topic.
 pub(crate) type PartitionKey = (TopicId, i32);
@@ -51,6 +52,9 @@ pub(crate) struct Recorded {
     pub(crate) journal_sequence: i64,
     /// Everything below it was durable when the process before ended, by the journal.
     pub(crate) journaled_end: Offset,
+    /// The log was set aside because nobody claimed it (P3): while its stray directory is there, no
+    /// empty one takes its place.
+    pub(crate) is_stray: bool,
 }
 
 impl Recorded {
@@ -62,6 +66,7 @@ impl Recorded {
         local_start: Offset::ZERO,
         journal_sequence: 0,
         journaled_end: Offset::ZERO,
+        is_stray: false,
     };
 
     /// Whether it says anything of a log.
@@ -72,7 +77,7 @@ impl Recorded {
             self.local_start,
             self.journaled_end,
         ];
-        offsets.iter().any(|at| at.0 != 0) || self.journal_sequence > settled
+        offsets.iter().any(|at| at.0 != 0) || self.journal_sequence > settled || self.is_stray
     }
 
     /// What two records say together of a log that was not cut between them: all of it only rises.
@@ -84,6 +89,8 @@ impl Recorded {
             local_start: self.local_start.max(other.local_start),
             journal_sequence: self.journal_sequence.max(other.journal_sequence),
             journaled_end: self.journaled_end.max(other.journaled_end),
+            // Whatever is recorded of a log in service says that it is back.
+            is_stray: self.is_stray && other.is_stray,
         }
     }
 }
@@ -121,6 +128,7 @@ pub(crate) fn encode(entries: &BTreeMap<PartitionKey, Recorded>) -> Vec<u8> {
             (TAG_LOCAL_START, recorded.local_start.0),
             (TAG_JOURNAL_SEQUENCE, recorded.journal_sequence),
             (TAG_JOURNALED_END, recorded.journaled_end.0),
+            (TAG_STRAY, i64::from(recorded.is_stray)),
         ];
         let set = tags.iter().filter(|(_, value)| *value != 0);
         put_uvarint(&mut body, set.clone().count() as u64);
@@ -208,6 +216,7 @@ fn entries(mut body: &[u8]) -> Option<Vec<(PartitionKey, Recorded)>> {
                 Ok(TAG_LOCAL_START) => recorded.local_start = Offset(number()?),
                 Ok(TAG_JOURNAL_SEQUENCE) => recorded.journal_sequence = number()?,
                 Ok(TAG_JOURNALED_END) => recorded.journaled_end = Offset(number()?),
+                Ok(TAG_STRAY) => recorded.is_stray = number()? != 0,
                 _ => {}
             }
         }

@@ -385,13 +385,26 @@ fn set_journal_aside(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Every log that is there, with an end of which nothing is known.
+/// Every log that is there, and every stray, with an end of which nothing is known.
 fn all_unknown(
     disk: &dyn Disk,
     path: &Path,
     directories: &[DirEntry],
 ) -> io::Result<BTreeMap<PartitionKey, Recorded>> {
     let mut known = BTreeMap::new();
+    // A stray comes first, so that a log in service of the same name is what counts.
+    for (_, key) in directories
+        .iter()
+        .filter(|entry| parse_directory(&entry.name) == DirectoryName::Stray)
+        .filter_map(|entry| set_aside(&entry.name))
+    {
+        let recorded = Recorded {
+            end: UNKNOWN_END,
+            is_stray: true,
+            ..Recorded::NOTHING
+        };
+        known.insert(key, recorded);
+    }
     for entry in directories {
         let DirectoryName::Partition { partition, .. } = parse_directory(&entry.name) else {
             continue;
@@ -426,7 +439,9 @@ fn without_deleted(
         }
     }
     for (topic, key) in deleted {
-        if !live.contains(&(topic, key.1)) {
+        // What is recorded as a stray was not begun anew: its record is what its directory rests on.
+        let is_stray = known.get(&key).is_some_and(|recorded| recorded.is_stray);
+        if !live.contains(&(topic, key.1)) && !is_stray {
             known.remove(&key);
         }
     }
@@ -434,7 +449,7 @@ fn without_deleted(
 }
 
 /// Topic, topic id and partition in `<topic>-<p>.<topic id in hex>-<suffix>`.
-fn set_aside(name: &str) -> Option<(String, PartitionKey)> {
+pub(super) fn set_aside(name: &str) -> Option<(String, PartitionKey)> {
     let (head, _) = name.rsplit_once('-')?;
     let (partition, hex) = head.rsplit_once('.')?;
     let (topic, partition) = partition.rsplit_once('-')?;

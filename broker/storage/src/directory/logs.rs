@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 
 use esker_protocol::{LeaderEpoch, Offset, Timestamp, TopicId};
 
-use super::durable_ends::Recorded;
-use super::format::RecordedEnd;
+use super::durable_ends::{PartitionKey, Recorded};
+use super::format::{self, RecordedEnd};
 use super::names::{
     self, DirectoryName, EPOCH_CHECKPOINT, FileKind, PARTITION_METADATA, decode_partition_metadata,
     parse_directory,
@@ -133,22 +133,12 @@ impl LogDirectory {
             .config
             .path
             .join(names::partition(&name.topic, name.partition));
+        self.refuse_stray(&name, &path)?;
         let prepared = match self.make_void((name.topic_id, name.partition)) {
             Ok(()) => self.prepare(&name, &path)?,
             failed => failed,
         };
-        prepared.map_err(|failure| match failure {
-            IoFailure::NoSpace => OpenLogError::NoSpace {
-                topic: name.topic.clone(),
-                partition: name.partition,
-            },
-            IoFailure::Exhausted(source) => OpenLogError::Exhausted {
-                topic: name.topic.clone(),
-                partition: name.partition,
-                source,
-            },
-            IoFailure::Failed(failed) => OpenLogError::Failed(failed),
-        })?;
+        prepared.map_err(|failure| not_opened(&name, failure))?;
         let key = (name.topic_id, name.partition);
         lock(&shared.opened).insert(key);
         let recorded = RecordedEnd::from(lock(&shared.ends).get(key));
@@ -163,6 +153,68 @@ impl LogDirectory {
         self.shared.record_now(key, Recorded::NOTHING)?;
         lock(&self.shared.not_void).remove(&key);
         Ok(())
+    }
+
+    /// Refuses to make an empty log where one was set aside as a stray, and is still there. One that
+    /// disagreed with the tier was not recorded as a stray: its place is begun anew, also after a crash.
+    fn refuse_stray(&self, name: &LogName, path: &std::path::Path) -> Result<(), OpenLogError> {
+        let shared = &self.shared;
+        let key = (name.topic_id, name.partition);
+        let recorded = lock(&shared.ends).get(key);
+        if !recorded.is_some_and(|recorded| recorded.is_stray) {
+            return Ok(());
+        }
+        let looked = || -> io::Result<Option<Vec<String>>> {
+            if shared.disk.exists(path)? {
+                return Ok(None);
+            }
+            let strays = self.stray_directories()?.into_iter();
+            let own = strays.filter(|(of, _)| *of == key);
+            Ok(Some(own.map(|(_, directory)| directory).collect()))
+        };
+        let looked = shared.judge(looked());
+        match looked.map_err(|failure| not_opened(name, failure))? {
+            // It was renamed back, or never away.
+            None => Ok(()),
+            // Somebody took it away, and nothing is left to hide.
+            Some(strays) if strays.is_empty() => shared
+                .record_now(key, Recorded::NOTHING)
+                .map_err(|failure| not_opened(name, failure)),
+            Some(strays) => Err(OpenLogError::SetAside {
+                topic: name.topic.clone(),
+                partition: name.partition,
+                aside: strays.join(", "),
+            }),
+        }
+    }
+
+    /// The stray directories, by topic id and partition.
+    fn stray_directories(&self) -> io::Result<Vec<(PartitionKey, String)>> {
+        let path = &self.shared.config.path;
+        let mut strays = Vec::new();
+        for entry in self.shared.disk.read_dir(path)? {
+            if !entry.is_dir || parse_directory(&entry.name) != DirectoryName::Stray {
+                continue;
+            }
+            // A second one of a log has a name of its own: what is in it counts.
+            let Some((_, (of_name, partition))) = format::set_aside(&entry.name) else {
+                continue;
+            };
+            let topic_id = self.topic_id_at(&path.join(&entry.name))?;
+            strays.push(((topic_id.unwrap_or(of_name), partition), entry.name));
+        }
+        Ok(strays)
+    }
+
+    /// The logs that were set aside as strays and are still there: opening one of them anywhere would
+    /// hide its records.
+    pub fn strays(&self) -> Result<Vec<(TopicId, i32)>, DirectoryError> {
+        let strays = self.shared.settle(self.stray_directories())?;
+        let ends = lock(&self.shared.ends);
+        let keys = strays.into_iter().map(|(key, _)| key);
+        Ok(keys
+            .filter(|key| ends.get(*key).is_some_and(|recorded| recorded.is_stray))
+            .collect())
     }
 
     /// Makes sure that the log's directory is there and is its own. A directory without a readable
@@ -317,11 +369,8 @@ impl LogDirectory {
         log.close();
         if suffix == STRAY {
             // The journal will say no more of it.
-            match log.settle_segments() {
-                Err(IoFailure::Failed(failed)) => return Err(failed.into()),
-                // Its last bytes may be in memory alone; refusing would keep it in service.
-                Ok(()) | Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => {}
-            }
+            let settled = log.settle_segments();
+            settled.map_err(|failure| self.shared.refused(failure))?;
         }
         let key = (log.topic_id(), log.partition());
         lock(&self.shared.open).remove(&key);
@@ -337,9 +386,25 @@ impl LogDirectory {
             .config
             .path
             .join(names::partition(&name.topic, name.partition));
+        let key = (name.topic_id, name.partition);
+        if suffix == STRAY {
+            // Recorded before the rename, so that no crash leaves a stray that is not known as one;
+            // without space for it the log stays where it is. What is known of it stays: renamed back,
+            // it is the same again.
+            let published = lock(&shared.unrecorded).get(&key).copied();
+            let known = [lock(&shared.ends).get(key), published];
+            let known = known.into_iter().flatten().reduce(Recorded::and);
+            let stray = Recorded {
+                is_stray: true,
+                ..known.unwrap_or(Recorded::NOTHING)
+            };
+            let recorded = shared.record_now(key, stray);
+            recorded.map_err(|failure| shared.refused(failure))?;
+            shared.settle(shared.set_aside(name, &path, suffix))?;
+            return Ok(());
+        }
         shared.settle(shared.set_aside(name, &path, suffix))?;
         // A log of the same id that comes later begins anew (P6).
-        let key = (name.topic_id, name.partition);
         match shared.record_now(key, Recorded::NOTHING) {
             Ok(()) => Ok(()),
             // The renamed directory says the same at the next start, unless there is another by then.
@@ -374,6 +439,19 @@ impl LogDirectory {
     pub fn open_log_bytes(&self) -> BTreeMap<(TopicId, i32), u64> {
         let bytes = |log: Arc<Log>| ((log.topic_id(), log.partition()), log.local_bytes());
         self.shared.open_logs().into_iter().map(bytes).collect()
+    }
+}
+
+fn not_opened(name: &LogName, failure: IoFailure) -> OpenLogError {
+    let (topic, partition) = (name.topic.clone(), name.partition);
+    match failure {
+        IoFailure::NoSpace => OpenLogError::NoSpace { topic, partition },
+        IoFailure::Exhausted(source) => OpenLogError::Exhausted {
+            topic,
+            partition,
+            source,
+        },
+        IoFailure::Failed(failed) => OpenLogError::Failed(failed),
     }
 }
 

@@ -128,14 +128,18 @@ impl Shared {
 
     /// The same for operations on the directory.
     pub(crate) fn settle<T>(&self, result: io::Result<T>) -> Result<T, DirectoryError> {
-        self.judge(result).map_err(|failure| match failure {
+        self.judge(result).map_err(|failure| self.refused(failure))
+    }
+
+    pub(crate) fn refused(&self, failure: IoFailure) -> DirectoryError {
+        match failure {
             IoFailure::NoSpace => DirectoryError::NoSpace(self.config.path.clone()),
             IoFailure::Exhausted(source) => DirectoryError::Exhausted {
                 path: self.config.path.clone(),
                 source,
             },
             IoFailure::Failed(failed) => DirectoryError::Failed(failed),
-        })
+        }
     }
 
     /// Refuses work in a directory that has failed.

@@ -7,7 +7,7 @@ use crate::LogConfig;
 use crate::disk::{MemoryDisk, OpenMode, read_all};
 use crate::error::{AppendError, OpenLogError, ReadError};
 use crate::testing::{
-    EPOCH, NOW, Rig, TOPIC_ID, batch, identity, log_path, open, open_log, open_with,
+    EPOCH, NOW, Rig, TOPIC_ID, batch, identity, log_config, log_path, open, open_log, open_with,
 };
 
 fn refused(disk: &MemoryDisk, identity: &Identity) -> OpenError {
@@ -319,15 +319,130 @@ fn deleting_can_be_interrupted_anywhere() {
 fn stray_logs_are_kept_and_never_removed() {
     let rig = Rig::new();
     rig.append(100);
+    // The first one disagreed with the tier, and its place was begun anew.
+    let none = crate::ProducerSnapshot::default();
+    rig.log
+        .set_aside_and_restart_at(Offset(1), Vec::new(), &none, NOW)
+        .unwrap();
     rig.directory.make_stray(&rig.log).unwrap();
-    let (log, _) = open_log(&rig.directory).unwrap();
-    rig.directory.make_stray(&log).unwrap();
     rig.directory.remove_deleted().unwrap();
     let entries = rig.disk.read_dir(Path::new("d")).unwrap();
     let stray = entries
         .iter()
         .filter(|entry| entry.name.ends_with("-stray"));
     assert_eq!(stray.count(), 2);
+}
+
+fn stray_of(disk: &MemoryDisk) -> Option<String> {
+    let entries = disk.read_dir(Path::new("d")).unwrap();
+    let mut names = entries.into_iter().map(|entry| entry.name);
+    names.find(|name| name.ends_with("-stray"))
+}
+
+#[test]
+fn no_empty_log_takes_the_place_of_a_stray() {
+    for found in [true, false] {
+        let mut rig = Rig::new();
+        for _ in 0..5 {
+            rig.append(100);
+        }
+        rig.settle();
+        if found {
+            // An older metadata store at a start knows nothing of the topic.
+            rig.disk = rig.power_cut(1);
+            rig.directory = open(&rig.disk).unwrap();
+            let partition = rig.directory.partitions().unwrap().remove(0);
+            rig.directory.make_found_stray(&partition).unwrap();
+        } else {
+            rig.directory.make_stray(&rig.log).unwrap();
+        }
+        for restart in [false, true] {
+            if restart {
+                rig.disk = rig.power_cut(2);
+                rig.directory = open(&rig.disk).unwrap();
+            }
+            assert_eq!(rig.directory.strays().unwrap(), [(TOPIC_ID, 0)]);
+            let before = rig.disk.operations();
+            let error = open_log(&rig.directory).unwrap_err();
+            assert!(matches!(error, OpenLogError::SetAside { .. }), "{error}");
+            let stray = stray_of(&rig.disk).unwrap();
+            assert!(error.to_string().contains(&stray), "{error}");
+            assert_eq!(rig.disk.operations(), before, "a refusal changes nothing");
+            // Other partitions, and other topics of that name, go on.
+            for (partition, id) in [(1, TOPIC_ID), (0, TopicId([7; 16]))] {
+                let opened = rig
+                    .directory
+                    .open_log("topic", partition, id, log_config(), NOW);
+                let (log, _) = opened.unwrap();
+                rig.directory.delete_log(&log).unwrap();
+            }
+        }
+        // Renamed back it is the same log.
+        let stray = Path::new("d").join(stray_of(&rig.disk).unwrap());
+        rig.disk.rename(&stray, Path::new("d/topic-0")).unwrap();
+        let directory = open(&rig.power_cut(3)).unwrap();
+        assert_eq!(directory.strays().unwrap(), []);
+        let (log, report) = open_log(&directory).unwrap();
+        assert_eq!(log.written_end(), Offset(5), "{report:?}");
+        assert_eq!(report.recorded_end, Some(Offset(5)));
+    }
+}
+
+#[test]
+fn a_stray_that_was_taken_away_leaves_room_for_an_empty_log() {
+    let rig = Rig::new();
+    rig.append(100);
+    rig.settle();
+    rig.directory.make_stray(&rig.log).unwrap();
+    let stray = Path::new("d").join(stray_of(&rig.disk).unwrap());
+    rig.disk.remove_dir_all(&stray).unwrap();
+    let (log, _) = open_log(&rig.directory).unwrap();
+    assert_eq!(log.written_end(), Offset(0));
+    let directory = open(&rig.power_cut(1)).unwrap();
+    assert_eq!(open_log(&directory).unwrap().0.written_end(), Offset(0));
+}
+
+#[test]
+fn a_stray_is_known_as_one_wherever_setting_it_aside_is_cut_short() {
+    for change in 1..20 {
+        let rig = Rig::new();
+        rig.append(100);
+        rig.settle();
+        rig.disk.crash_at(rig.disk.operations() + change);
+        drop(rig.directory.make_stray(&rig.log));
+        let directory = open(&rig.power_cut(change)).unwrap();
+        match open_log(&directory) {
+            Ok((log, _)) => assert_eq!(log.written_end(), Offset(1), "{change}"),
+            Err(error) => assert!(matches!(error, OpenLogError::SetAside { .. }), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_stray_stays_one_when_the_records_are_lost() {
+    let rig = Rig::new();
+    rig.append(100);
+    rig.settle();
+    rig.directory.make_stray(&rig.log).unwrap();
+    let disk = rig.disk.after_kill();
+    disk.remove_file(Path::new("d/durable-ends.log")).unwrap();
+    let directory = open(&disk).unwrap();
+    let error = open_log(&directory).unwrap_err();
+    assert!(matches!(error, OpenLogError::SetAside { .. }), "{error}");
+}
+
+#[test]
+fn a_replica_that_comes_back_begins_anew_beside_what_disagreed_once() {
+    let rig = Rig::new();
+    rig.append(100);
+    rig.settle();
+    let none = crate::ProducerSnapshot::default();
+    rig.log
+        .set_aside_and_restart_at(Offset(1), Vec::new(), &none, NOW)
+        .unwrap();
+    rig.directory.delete_log(&rig.log).unwrap();
+    assert_eq!(rig.directory.strays().unwrap(), []);
+    assert_eq!(open_log(&rig.directory).unwrap().0.written_end(), Offset(0));
 }
 
 #[test]

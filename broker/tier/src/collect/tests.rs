@@ -11,6 +11,7 @@ use crate::fault::{Fault, Operation, Rule};
 use crate::layout::{ManifestKind, Uuid};
 use crate::pointer::advance_log_start;
 use crate::testing::{EPOCH, Tier, listed, partition, segments};
+use crate::upload::{Progress, Request};
 
 const LIMITS: Limits = Limits {
     file_delete_delay_ms: 100,
@@ -345,14 +346,15 @@ async fn a_life_of_commits_orphans_and_retention_leaves_exactly_what_is_needed()
     let sources = vec![segments(later.pointer.tier_end, 1, 3)[0].source()];
     let commit = later
         .uploader
-        .upload(
-            &partition(),
-            LeaderEpoch(8),
+        .upload(Request {
+            partition: &partition(),
+            epoch: LeaderEpoch(8),
             sources,
-            &later.pointer,
-            None,
-            Timestamp(now),
-        )
+            previous: &later.pointer,
+            previous_manifest: None,
+            now: Timestamp(now),
+            progress: &Progress::default(),
+        })
         .await;
     // Epoch 8 goes on with batches of epoch 7: what was replicated before its time.
     let commit = commit.unwrap();

@@ -57,6 +57,41 @@ async fn a_folder_passes_the_probe_and_loses_what_no_put_finished() {
     );
 }
 
+#[tokio::test]
+async fn a_probe_takes_along_what_older_ones_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", folder.path().display());
+    let store = open(&url, &Options::default()).unwrap();
+    let probes = folder.path().join(CLUSTER).join("probe");
+    let object = folder.path().join(CLUSTER).join("object");
+    let hours = |count: u64| std::time::Duration::from_secs(3600 * count);
+    for (path, age) in [
+        (probes.join("old"), hours(2)),
+        (probes.join("old-spoiled"), hours(48)),
+        // Another broker's, which probes just now.
+        (probes.join("present"), hours(0)),
+        (object.clone(), hours(48)),
+    ] {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "what a killed process left is made by hand, with its age"
+        )]
+        {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let file = std::fs::File::create(&path).unwrap();
+            let modified = file.metadata().unwrap().modified().unwrap();
+            file.set_modified(modified - age).unwrap();
+        }
+    }
+    probe(&store, CLUSTER, [1; 16]).await.unwrap();
+    let left: Vec<_> = [
+        format!("{CLUSTER}/object"),
+        format!("{CLUSTER}/probe/present"),
+    ]
+    .into();
+    assert_eq!(listed(&store).await, left);
+}
+
 #[test]
 fn urls_that_name_no_store_are_refused_in_one_line() {
     for url in [

@@ -118,9 +118,16 @@ async fn offload(tier: &mut Tier, choose: &Random, now: Timestamp) {
     let made = segments(tier.pointer.tier_end, count, 4);
     let sources = made.iter().map(|segment| segment.source()).collect();
     let place = partition();
-    let upload = tier
-        .uploader
-        .upload(&place, EPOCH, sources, &tier.pointer, None, now);
+    let progress = Progress::default();
+    let upload = tier.uploader.upload(Request {
+        partition: &place,
+        epoch: EPOCH,
+        sources,
+        previous: &tier.pointer,
+        previous_manifest: None,
+        now,
+        progress: &progress,
+    });
     let patience = Duration::from_millis(u64::try_from(choose() % 600_000).unwrap());
     let Ok(done) = timeout(patience, upload).await else {
         return;

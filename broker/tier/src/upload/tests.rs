@@ -36,14 +36,15 @@ async fn try_upload(tier: &Tier, segments: &[Segment], epoch: i32) -> Result<Com
     let sources = segments.iter().map(Segment::source).collect();
     let epoch = LeaderEpoch(epoch);
     tier.uploader
-        .upload(
-            &partition(),
+        .upload(Request {
+            partition: &partition(),
             epoch,
             sources,
-            &tier.pointer,
-            None,
-            Timestamp(1),
-        )
+            previous: &tier.pointer,
+            previous_manifest: None,
+            now: Timestamp(1),
+            progress: &Progress::default(),
+        })
         .await
 }
 
@@ -382,9 +383,16 @@ async fn a_manifest_that_is_gone_asks_for_the_pointer_again() {
     let sources = vec![made[1].source()];
     let head = Some(&*commit.head);
     let place = partition();
-    let done = tier
-        .uploader
-        .upload(&place, EPOCH, sources, &tier.pointer, head, Timestamp(1));
+    let progress = Progress::default();
+    let done = tier.uploader.upload(Request {
+        partition: &place,
+        epoch: EPOCH,
+        sources,
+        previous: &tier.pointer,
+        previous_manifest: head,
+        now: Timestamp(1),
+        progress: &progress,
+    });
     assert_eq!(done.await.unwrap().head.entries.len(), 2);
 }
 
@@ -488,4 +496,106 @@ async fn a_later_epochs_commit_ends_what_nobody_knows_the_end_of() {
     tier.uploader.committed(&commit);
     assert_eq!(tier.uploader.pending_puts().len(), 0);
     assert_eq!(tier.uploader.ended_puts().len(), 0);
+}
+
+/// Uploads, and gives up as a broker does; says how long that took and what came of it.
+async fn watched(
+    tier: &Tier,
+    made: &[Segment],
+    stall_max: Duration,
+) -> (Duration, Option<Result<Commit, UploadError>>) {
+    let begun = Instant::now();
+    let progress = Progress::default();
+    let place = partition();
+    let upload = tier.uploader.upload(Request {
+        partition: &place,
+        epoch: EPOCH,
+        sources: made.iter().map(Segment::source).collect(),
+        previous: &tier.pointer,
+        previous_manifest: None,
+        now: Timestamp(1),
+        progress: &progress,
+    });
+    let done = tokio::select! {
+        biased;
+        done = upload => Some(done),
+        () = progress.stalled(stall_max) => None,
+    };
+    (begun.elapsed(), done)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_slow_does_not_stall() {
+    let tier = Tier::new(SMALL_PARTS, &ReadConfig::default());
+    let slow = Fault::Slow(Duration::from_secs(100));
+    for operation in [Operation::Put, Operation::Part] {
+        tier.faults.add(Rule::next(operation, slow).times(1000));
+    }
+    let made = [noise(Offset::ZERO, 24)];
+    let (took, done) = watched(&tier, &made, Duration::from_secs(110)).await;
+    assert!(done.expect("it stalled").is_ok());
+    assert!(took > Duration::from_secs(300), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_never_gets_further_stalls() {
+    for (operation, fault) in [
+        (Operation::Complete, Fault::Fail),
+        (Operation::Get, Fault::Flip),
+        (Operation::Part, Fault::Hang),
+    ] {
+        let tier = Tier::new(SMALL_PARTS, &ReadConfig::default());
+        tier.faults
+            .add(Rule::next(operation, fault).times(1_000_000));
+        let made = [noise(Offset::ZERO, 24)];
+        let (took, done) = watched(&tier, &made, Duration::from_secs(300)).await;
+        assert!(done.is_none(), "{operation:?}");
+        assert!(took < Duration::from_secs(400), "{operation:?} {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_waits_for_its_turn_does_not_stall() {
+    let tier = Tier::new(SMALL_PARTS, &ReadConfig::default());
+    let slow = Fault::Slow(Duration::from_secs(50));
+    tier.faults
+        .add(Rule::next(Operation::Part, slow).times(1000));
+    let made = [noise(Offset::ZERO, 24)];
+    let patience = Duration::from_secs(60);
+    let all = (0..=UPLOADS_IN_FLIGHT_MAX).map(|_| watched(&tier, &made, patience));
+    for (_, done) in futures::future::join_all(all).await {
+        assert!(done.expect("it stalled").is_ok());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_multipart_upload_that_is_not_completed_is_aborted() {
+    for (rule, aborts) in [
+        (Rule::next(Operation::Part, Fault::Hang).after(1), 1),
+        (Rule::next(Operation::Complete, Fault::Hang), 1),
+        (Rule::next(Operation::Part, Fault::Fail).after(1), 1),
+        (Rule::next(Operation::Complete, Fault::Fail), 1),
+        (Rule::next(Operation::Put, Fault::Hang), 0),
+    ] {
+        let tier = Tier::new(SMALL_PARTS, &ReadConfig::default());
+        tier.faults.add(rule.clone());
+        let made = [noise(Offset::ZERO, 24)];
+        let patience = Duration::from_secs(20);
+        // Dropped where it hangs, and tried again where the store failed.
+        let _ = timeout(patience, try_upload(&tier, &made, 7)).await;
+        tokio::task::yield_now().await;
+        assert_eq!(tier.faults.count(Operation::Abort), aborts, "{rule:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_that_fails_is_tried_once_more() {
+    let tier = Tier::new(SMALL_PARTS, &ReadConfig::default());
+    tier.faults
+        .add(Rule::next(Operation::Part, Fault::Fail).after(1));
+    tier.faults.add(Rule::next(Operation::Abort, Fault::Fail));
+    let made = [noise(Offset::ZERO, 24)];
+    try_upload(&tier, &made, 7).await.unwrap();
+    tokio::task::yield_now().await;
+    assert_eq!(tier.faults.count(Operation::Abort), 2);
 }

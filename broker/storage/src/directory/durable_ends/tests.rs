@@ -8,6 +8,7 @@ fn recorded(end: i64) -> Recorded {
         local_start: Offset(end / 2),
         journal_sequence: end / 4,
         journaled_end: Offset(end + 1),
+        is_stray: false,
     }
 }
 
@@ -91,6 +92,19 @@ fn the_bytes_are_pinned() {
          04000800000000000000640108000000000000009602080000000000000\
          04b0308000000000000012d007694520a",
     );
+}
+
+#[test]
+fn a_stray_reads_back_and_is_not_forgotten() {
+    let stray = Recorded {
+        is_stray: true,
+        ..Recorded::NOTHING
+    };
+    let mut known = BTreeMap::from([((TopicId([9; 16]), 0), stray)]);
+    assert_eq!(decode(&encode(&known)), Content::Sound(known.clone()));
+    forget_empty(&mut known);
+    assert_eq!(known.len(), 1);
+    assert!(!stray.and(recorded(10)).is_stray);
 }
 
 #[test]
