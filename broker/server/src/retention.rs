@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_storage::retention as decide;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -14,14 +15,15 @@ use crate::partition::{Partition, tiering};
 /// How long one partition may keep the others waiting: its manifest may lie in a store that is away.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// The first check comes so long after the start, as Kafka's does: a start has other work.
+const FIRST_CHECK_DELAY_MAX: Duration = Duration::from_secs(30);
+
 /// Checks every `log.retention.check.interval.ms` until `stop`.
 pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(
-        shared
-            .config
-            .retention_check_interval
-            .max(Duration::from_millis(10)),
-    );
+    let interval = shared.config.retention_check_interval;
+    let interval = interval.max(Duration::from_millis(10));
+    let first = Instant::now() + interval.min(FIRST_CHECK_DELAY_MAX);
+    let mut ticks = tokio::time::interval_at(first, interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
