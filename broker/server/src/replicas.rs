@@ -54,6 +54,8 @@ pub struct Replicas {
     /// Partitions whose logs are damaged; they stay offline until they are repaired and the process
     /// is started again.
     damaged: Mutex<BTreeSet<(TopicId, i32)>>,
+    /// Partitions of which the log has said that they were set aside.
+    aside: Mutex<BTreeSet<(TopicId, i32)>>,
     /// Epochs that this process has raised: where leading fails after that, it is tried again under
     /// the same epoch.
     raised: Mutex<BTreeMap<(TopicId, i32), LeaderEpoch>>,
@@ -64,6 +66,7 @@ impl Default for Replicas {
         Replicas {
             passes: watch::channel(0).0,
             damaged: Mutex::default(),
+            aside: Mutex::default(),
             raised: Mutex::default(),
         }
     }
@@ -108,6 +111,12 @@ impl Replicas {
     fn note_damaged(&self, topic: TopicId, index: i32) {
         let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
         damaged.insert((topic, index));
+    }
+
+    /// Notes that a partition's log was set aside. Whether that is news.
+    fn note_aside(&self, topic: TopicId, index: i32) -> bool {
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        aside.insert((topic, index))
     }
 
     fn passed(&self) {

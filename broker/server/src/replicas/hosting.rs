@@ -235,6 +235,13 @@ async fn host_assigned(
                     shared.replicas.note_damaged(topic_id, index);
                     true
                 }
+                // It is looked for again and again, since somebody may rename it back; said once.
+                Err(error @ OpenLogError::SetAside { .. }) => {
+                    if shared.replicas.note_aside(topic_id, index) {
+                        error!(topic = name, partition = index, %error, "the partition is offline");
+                    }
+                    false
+                }
                 Err(error) => {
                     error!(topic = name, partition = index, %error, "the log cannot be opened");
                     false
