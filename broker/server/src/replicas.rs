@@ -23,6 +23,9 @@ mod leading;
 /// How long a pass that failed waits before the next.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
+/// The longest pause, where passes do not help.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// What the proof of P6 rests on: facts read before this process registered.
 #[derive(Debug, Default)]
 pub struct Proof {
@@ -136,12 +139,21 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Option<MembershipError> {
     let mut images = shared.images();
+    let mut pause = RETRY_PAUSE;
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return None,
-            changed = images.changed() => if changed.is_err() { return None },
-            () = tokio::time::sleep(RETRY_PAUSE), if settled.is_none() => {}
+            changed = images.changed() => {
+                if changed.is_err() {
+                    return None;
+                }
+                pause = RETRY_PAUSE;
+            }
+            // What is left may be left for long, and a pass looks at everything.
+            () = tokio::time::sleep(pause), if settled.is_none() => {
+                pause = (pause * 2).min(RETRY_PAUSE_MAX);
+            }
         }
         images.mark_unchanged();
         settled = match reconcile(&shared, &proof, settled.as_deref()).await {

@@ -239,7 +239,9 @@ impl Tiering {
         pointer: &Pointer,
         config: &TopicConfig,
     ) -> Result<Offset, TierError> {
-        let Some(parts) = self.parts.as_ref().filter(|_| self.is_ours()) else {
+        // Before the first commit nothing of the log is in the bucket, whosever it is (P7).
+        let needs_none = pointer.manifest.is_none();
+        let Some(parts) = self.parts.as_ref().filter(|_| needs_none || self.is_ours()) else {
             return Ok(pointer.log_start);
         };
         let high_watermark = partition.high_watermark();

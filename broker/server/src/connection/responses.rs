@@ -82,6 +82,13 @@ impl ResponseBudget {
         Room(permit)
     }
 
+    /// The most that a response should wait for, in bytes: so many can wait side by side.
+    #[must_use]
+    pub fn share(&self) -> usize {
+        const SHARES: usize = 8;
+        (self.permits_max as usize * PERMIT_BYTES / SHARES).max(1)
+    }
+
     fn permits_for(&self, bytes: usize) -> u32 {
         let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
         permits.clamp(1, self.permits_max)

@@ -316,7 +316,10 @@ impl Limit {
                 && asked.offset < partition.high_watermark()
             {
                 let batch = usize::try_from(partition.config().message_bytes_max);
-                least = least.max(batch.unwrap_or(usize::MAX)).max(1);
+                // One topic whose batches may be enormous must not wait for room that others then
+                // wait for behind it: a larger first batch comes all the same.
+                let batch = batch.unwrap_or(usize::MAX).min(shared.responses.share());
+                least = least.max(batch).max(1);
                 most = most.saturating_add(asked.max_bytes);
             }
         }

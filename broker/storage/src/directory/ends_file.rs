@@ -48,9 +48,10 @@ impl EndsFile {
         self.known.get(&key).copied()
     }
 
-    /// Whether there are logs of which the records were lost.
+    /// Whether there are logs of which the records were lost; strays, which nobody opens, aside.
     pub(crate) fn knows_nothing_of_some(&self) -> bool {
-        self.known.values().any(|one| one.end == UNKNOWN_END)
+        let mut logs = self.known.values().filter(|one| !one.is_stray);
+        logs.any(|one| one.end == UNKNOWN_END)
     }
 
     /// Appends one record, once the one before is synced: only the last can be torn. After an error

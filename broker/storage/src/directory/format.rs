@@ -1,6 +1,6 @@
 //! Opening a directory: formatting an empty one, refusing another's, reading what it recorded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -293,7 +293,8 @@ fn open_ends(
     let (known, settled) = match content {
         Content::Sound(mut known) => {
             let settled = replay_journal(disk, (path, id), &directories, &mut known)?;
-            (without_deleted(known, &directories), settled)
+            let known = without_deleted(disk, path, known, &directories).map_err(failed)?;
+            (known, settled)
         }
         Content::Newer(version) => {
             return Err(OpenError::NewerVersion {
@@ -424,15 +425,17 @@ fn all_unknown(
 
 /// Forgets logs whose deletion was interrupted between the rename and its record.
 fn without_deleted(
+    disk: &dyn Disk,
+    path: &Path,
     mut known: BTreeMap<PartitionKey, Recorded>,
     directories: &[DirEntry],
-) -> BTreeMap<PartitionKey, Recorded> {
-    let mut live = BTreeSet::new();
+) -> io::Result<BTreeMap<PartitionKey, Recorded>> {
+    let mut live = BTreeMap::new();
     let mut deleted = Vec::new();
     for entry in directories.iter().filter(|entry| entry.is_dir) {
         match parse_directory(&entry.name) {
             DirectoryName::Partition { topic, partition } => {
-                live.insert((topic, partition));
+                live.insert((topic, partition), &entry.name);
             }
             DirectoryName::Deleted | DirectoryName::Stray => deleted.extend(set_aside(&entry.name)),
             DirectoryName::Other => {}
@@ -441,11 +444,23 @@ fn without_deleted(
     for (topic, key) in deleted {
         // What is recorded as a stray was not begun anew: its record is what its directory rests on.
         let is_stray = known.get(&key).is_some_and(|recorded| recorded.is_stray);
-        if !live.contains(&(topic, key.1)) && !is_stray {
+        if is_stray || !known.contains_key(&key) {
+            continue;
+        }
+        // The name of what was set aside has a long topic's beginning only: the id decides.
+        let mut is_live = false;
+        for ((name, partition), directory) in &live {
+            if *partition == key.1 && name.starts_with(&topic) {
+                let id = read_text(disk, &path.join(directory).join(PARTITION_METADATA))?;
+                let id = id.as_deref().and_then(decode_partition_metadata);
+                is_live |= id == Some(key.0);
+            }
+        }
+        if !is_live {
             known.remove(&key);
         }
     }
-    known
+    Ok(known)
 }
 
 /// Topic, topic id and partition in `<topic>-<p>.<topic id in hex>-<suffix>`.

@@ -43,7 +43,7 @@ const BLOCK_BYTES: usize = 4096;
 /// More than this of one log is cheaper to sync in its file.
 pub(crate) const LOG_BYTES_MAX: u64 = 256 << 10;
 /// What one round journals at most.
-const ROUND_BYTES_MAX: u64 = 1 << 20;
+const ROUND_BYTES_MAX: u64 = 4 << 20;
 /// Rounds that do without the journal after it found no space.
 const PAUSE_ROUNDS: u32 = 64;
 /// What an entry takes beside its bytes, at most: a topic's name has 249 characters.
@@ -159,6 +159,8 @@ impl Journal {
         self.buffer = bytes;
         if let Err(error) = written {
             self.paused_rounds = PAUSE_ROUNDS;
+            // All of the record may be there: a replay must not find it, its sequence is the next one's.
+            file.truncate(self.position).map_err(io::Error::other)?;
             return Err(error);
         }
         self.position += length;

@@ -61,11 +61,19 @@ impl LogDirectory {
     /// Whether every log that is here was opened, and so recovered, by this process.
     pub(super) fn all_opened(&self) -> Result<bool, DirectoryError> {
         let opened = lock(&self.shared.opened).clone();
-        let found = self.partitions()?;
-        Ok(found.iter().all(|one| {
-            one.topic_id
-                .is_some_and(|id| opened.contains(&(id, one.partition)))
-        }))
+        for one in self.partitions()? {
+            let path = names::partition(&one.topic, one.partition);
+            let path = self.shared.config.path.join(path);
+            let is_opened = match one.topic_id {
+                Some(id) => opened.contains(&(id, one.partition)),
+                // An interrupted creation holds nothing that could need recovery.
+                None => !self.shared.settle(self.holds_records(&path))?,
+            };
+            if !is_opened {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn topic_id_at(&self, directory: &std::path::Path) -> io::Result<Option<TopicId>> {
@@ -140,9 +148,10 @@ impl LogDirectory {
         };
         prepared.map_err(|failure| not_opened(&name, failure))?;
         let key = (name.topic_id, name.partition);
-        lock(&shared.opened).insert(key);
         let recorded = RecordedEnd::from(lock(&shared.ends).get(key));
-        Log::open(shared.clone(), name, path, recorded, config, now)
+        let opened = Log::open(shared.clone(), name, path, recorded, config, now)?;
+        lock(&shared.opened).insert(key);
+        Ok(opened)
     }
 
     /// Makes void what the journal has of a deleted log of this id, where that is still to be done.
@@ -366,9 +375,14 @@ impl LogDirectory {
         self.shared.alive()?;
         // Maintenance works by path, and must have ended before the path becomes another log's.
         let _ended = log.hold_maintenance();
+        if suffix == STRAY {
+            // The journal will say no more of it. What a round still takes before the log is closed is
+            // settled below.
+            let settled = log.settle_segments();
+            settled.map_err(|failure| self.shared.refused(failure))?;
+        }
         log.close();
         if suffix == STRAY {
-            // The journal will say no more of it.
             let settled = log.settle_segments();
             settled.map_err(|failure| self.shared.refused(failure))?;
         }
