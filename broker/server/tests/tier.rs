@@ -134,7 +134,18 @@ async fn retention_moves_log_start_over_both_tiers_and_objects_follow() {
     let start = partition.start_offset().0;
     let (code, _, _) = fetch(&mut wire, "topic", start - 1, 4096).await;
     assert_eq!(code, ErrorCode::OffsetOutOfRange.code());
-    read_all(&mut wire, start as usize, 60).await;
+    let mut next = start;
+    while next < 60 {
+        let (code, _, records) = fetch(&mut wire, "topic", next, 4096).await;
+        if code == ErrorCode::None.code() {
+            next = check(&records, next);
+        } else {
+            // It may move on by a segment yet.
+            let start = partition.start_offset().0;
+            assert!(start > next, "code {code} at {next}");
+            next = start;
+        }
+    }
     broker.stop().await;
 }
 
