@@ -19,7 +19,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::durable_ends::{JOURNAL, Recorded};
+use super::durable_ends::{JOURNAL, PartitionKey, Recorded};
 use super::journal::Range;
 use super::shared::{IoFailure, Shared};
 use crate::config::CommitMode;
@@ -227,10 +227,7 @@ fn write_journal(
     }
 }
 
-fn put_back(
-    shared: &Shared,
-    entries: BTreeMap<super::durable_ends::PartitionKey, super::durable_ends::Recorded>,
-) {
+fn put_back(shared: &Shared, entries: BTreeMap<PartitionKey, Recorded>) {
     let mut unrecorded = lock(&shared.unrecorded);
     for (key, recorded) in entries {
         unrecorded.entry(key).or_insert(recorded);

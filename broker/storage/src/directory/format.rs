@@ -11,6 +11,7 @@ use esker_protocol::{Offset, TopicId};
 use super::durable_ends::{self, Content, JOURNAL, PartitionKey, Recorded};
 use super::ends_file::EndsFile;
 use super::journal::{self, Journal};
+use super::logs::read_topic_id;
 use super::meta::{self, Meta, MetaError};
 use super::names::{DirectoryName, PARTITION_METADATA, decode_partition_metadata, parse_directory};
 use super::shared::Shared;
@@ -451,9 +452,7 @@ fn without_deleted(
         let mut is_live = false;
         for ((name, partition), directory) in &live {
             if *partition == key.1 && name.starts_with(&topic) {
-                let id = read_text(disk, &path.join(directory).join(PARTITION_METADATA))?;
-                let id = id.as_deref().and_then(decode_partition_metadata);
-                is_live |= id == Some(key.0);
+                is_live |= read_topic_id(disk, &path.join(directory))? == Some(key.0);
             }
         }
         if !is_live {

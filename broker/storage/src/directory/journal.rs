@@ -27,8 +27,9 @@ use esker_protocol::records::crc32c;
 use esker_protocol::{Offset, TopicId};
 
 use super::durable_ends::{JOURNAL, PartitionKey, Recorded, put_uvarint, take_uvarint};
-use super::names::{self, FileKind, PARTITION_METADATA, decode_partition_metadata, segment_file};
-use crate::disk::{Disk, DiskFile, OpenMode, read_all};
+use super::logs::read_topic_id;
+use super::names::{self, FileKind, segment_file};
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::index::take;
 use crate::log::LogName;
 
@@ -239,24 +240,22 @@ enum Found {
     Nothing,
     Record(Record),
     /// Of a version that this program does not know.
-    Newer {
-        version: i16,
-        sequence: i64,
-    },
+    Newer(i16),
 }
 
-/// The record at `position`, if a whole one begins there.
+/// The record at `position`, if a whole one that follows `after` begins there. Of others, which are of
+/// older laps, no more than the head is read.
 fn record_at(
     file: &dyn DiskFile,
     directory: TopicId,
-    position: u64,
-    length: u64,
+    (position, length): (u64, u64),
+    after: i64,
 ) -> io::Result<Found> {
     let left = length.saturating_sub(position);
     let mut bytes = Vec::new();
     file.read_at(position, HEAD_BYTES, &mut bytes)?;
     let head = match head(&bytes) {
-        Some(head) if head.directory == directory => head,
+        Some(head) if head.directory == directory && head.sequence > after => head,
         _ => return Ok(Found::Nothing),
     };
     let whole = head.body_bytes + HEAD_BYTES + CRC_BYTES;
@@ -271,8 +270,7 @@ fn record_at(
         return Ok(Found::Nothing);
     }
     if head.version != VERSION {
-        let (version, sequence) = (head.version, head.sequence);
-        return Ok(Found::Newer { version, sequence });
+        return Ok(Found::Newer(head.version));
     }
     let body = bytes.get(HEAD_BYTES..whole - CRC_BYTES).unwrap_or_default();
     Ok(match entries(body) {
@@ -379,14 +377,15 @@ pub(super) fn replay(
     };
     let mut position = 0;
     while position < length {
-        match record_at(file.as_ref(), id, position, length)? {
-            Found::Newer { version, sequence } if sequence > replayed.last_sequence => {
+        let after = replayed.last_sequence;
+        match record_at(file.as_ref(), id, (position, length), after)? {
+            Found::Newer(version) => {
                 replayed.newer = Some(version);
                 return Ok(replayed);
             }
-            Found::Record(record) if record.sequence > replayed.last_sequence => {
+            Found::Record(record) => {
                 // A gap: the record between was synced before this one was written.
-                replayed.damaged |= record.sequence != replayed.last_sequence + 1;
+                replayed.damaged |= record.sequence != after + 1;
                 replayed.last_sequence = record.sequence;
                 replayed.records += 1;
                 for entry in &record.entries {
@@ -395,7 +394,7 @@ pub(super) fn replay(
                 position += record.bytes;
             }
             // Of an older lap, or nothing: a whole record of this lap behind it means damage.
-            _ => position += BLOCK_BYTES as u64,
+            Found::Nothing => position += BLOCK_BYTES as u64,
         }
     }
     found.write(file.as_ref())?;
@@ -461,13 +460,7 @@ impl Replay<'_> {
         if let Some(owner) = self.owners.get(path) {
             return Ok(*owner);
         }
-        let owner = match read_all(self.disk, &path.join(PARTITION_METADATA)) {
-            Ok(bytes) => std::str::from_utf8(&bytes)
-                .ok()
-                .and_then(decode_partition_metadata),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
+        let owner = read_topic_id(self.disk, path)?;
         self.owners.insert(path.to_owned(), owner);
         Ok(owner)
     }

@@ -77,16 +77,7 @@ impl LogDirectory {
     }
 
     fn topic_id_at(&self, directory: &std::path::Path) -> io::Result<Option<TopicId>> {
-        match read_all(
-            self.shared.disk.as_ref(),
-            &directory.join(PARTITION_METADATA),
-        ) {
-            Ok(bytes) => Ok(std::str::from_utf8(&bytes)
-                .ok()
-                .and_then(decode_partition_metadata)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        read_topic_id(self.shared.disk.as_ref(), directory)
     }
 
     /// Opens a log, making it when it is absent and recovering it when it was not stopped cleanly.
@@ -515,6 +506,20 @@ impl Shared {
         self.disk.rename(path, &target)?;
         self.file_system.sync_names()?;
         Ok(target)
+    }
+}
+
+/// The topic id that a log's directory holds; `None` where it is missing or damaged.
+pub(super) fn read_topic_id(
+    disk: &dyn Disk,
+    directory: &std::path::Path,
+) -> io::Result<Option<TopicId>> {
+    match read_all(disk, &directory.join(PARTITION_METADATA)) {
+        Ok(bytes) => Ok(std::str::from_utf8(&bytes)
+            .ok()
+            .and_then(decode_partition_metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

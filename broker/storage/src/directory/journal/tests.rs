@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use super::super::names::PARTITION_METADATA;
 use super::*;
 use crate::disk::MemoryDisk;
 
