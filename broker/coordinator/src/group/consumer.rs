@@ -22,6 +22,8 @@ mod check;
 mod classic;
 mod describe;
 mod downgrade;
+mod embedded;
+mod find;
 mod heartbeat;
 mod leave;
 mod member;
@@ -29,10 +31,11 @@ mod reconcile;
 mod records;
 mod regexes;
 mod state;
+mod subscription;
 mod target;
-mod upgrade;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -145,16 +148,17 @@ impl ConsumerGroup {
         ConsumerGroupHeartbeatResponse<'static>,
     ) {
         let settings = view.configuration.settings();
-        let answer = check_heartbeat(request, context.version, settings).and_then(|()| {
-            match request.member_epoch {
-                epoch if epoch != JOIN_EPOCH && self.is_empty_state() => Err(Refusal::new(
-                    ErrorCode::GroupIdNotFound,
-                    format!("Group {} not found.", self.group_id),
-                )),
-                LEAVE_EPOCH | LEAVE_STATIC_EPOCH => self.leave(request, view, timers),
-                _ => self.join_or_go_on(request, context, view, timers, random),
-            }
-        });
+        let answer =
+            check_heartbeat(request, context.version, settings).and_then(|()| {
+                match request.member_epoch {
+                    epoch if epoch != JOIN_EPOCH && self.is_empty_state() => Err(Refusal::new(
+                        ErrorCode::GroupIdNotFound,
+                        format!("Group {} not found.", self.group_id),
+                    )),
+                    LEAVE_EPOCH | LEAVE_STATIC_EPOCH => self.leave(request, view, timers),
+                    _ => self.join_or_go_on(request, context, view, timers, random),
+                }
+            });
         answer.unwrap_or_else(|refusal| (Vec::new(), refusal.into_response()))
     }
 
@@ -276,8 +280,8 @@ impl ConsumerGroup {
         if member_id.is_none() && epoch < 0 {
             return Ok(());
         }
-        let member = (member_id.and_then(|id| self.state.member(id)))
-            .ok_or(ErrorCode::UnknownMemberId)?;
+        let member =
+            (member_id.and_then(|id| self.state.member(id))).ok_or(ErrorCode::UnknownMemberId)?;
         match epoch == member.current.epoch {
             true => Ok(()),
             false => Err(stale(member)),

@@ -99,7 +99,9 @@ fn upgrade_by(
     if !size::of_batch(&records).is_ok_and(|bytes| bytes <= batch_bytes_max) {
         return Err(Refusal::new(
             ErrorCode::UnknownServerError,
-            format!("Cannot upgrade classic group {group_id} to consumer group because it is too large."),
+            format!(
+                "Cannot upgrade classic group {group_id} to consumer group because it is too large."
+            ),
         ));
     }
     // Whoever waits for the classic rebalance rejoins for the one that begins now.

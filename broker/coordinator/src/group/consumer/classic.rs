@@ -20,10 +20,12 @@ use esker_protocol::messages::{
 };
 use esker_protocol::{ErrorCode, TopicId};
 
-use super::heartbeat::{Found, due, made_up_id, replacing};
+use super::embedded;
+use super::find::{Found, made_up_id, replacing};
+use super::heartbeat::due;
 use super::member::{Classic, Member, MemberState, Metadata};
 use super::{ConsumerGroup, TimerKind};
-use crate::group::{CONSUMER_PROTOCOL_TYPE, Timer, Turn, embedded};
+use crate::group::{CONSUMER_PROTOCOL_TYPE, Timer, Turn};
 use crate::step::RequestContext;
 use crate::timers::Timers;
 use crate::view::{Topics, View};
@@ -87,8 +89,15 @@ impl ConsumerGroup {
             turn.rebalances_when_downgraded = rebalances;
             self.cancel_timers(turn.timers);
         } else {
-            self.advance(&found, &mut member, Some(&owned), &mut records, &view, turn.timers)
-                .map_err(|refusal| refusal.code)?;
+            self.advance(
+                &found,
+                &mut member,
+                Some(&owned),
+                &mut records,
+                &view,
+                turn.timers,
+            )
+            .map_err(|refusal| refusal.code)?;
             let mut set = |kind, delay_ms| {
                 turn.timers.set(self.timer_key(kind), due(&view, delay_ms));
             };
@@ -265,7 +274,10 @@ impl ConsumerGroup {
 
     fn validated(&self, member_id: &str, instance_id: Option<&str>) -> Result<&Member, ErrorCode> {
         match instance_id {
-            None => self.state.member(member_id).ok_or(ErrorCode::UnknownMemberId),
+            None => self
+                .state
+                .member(member_id)
+                .ok_or(ErrorCode::UnknownMemberId),
             Some(instance_id) => self
                 .static_member(instance_id, member_id)
                 .map_err(|refusal| refusal.code),
@@ -293,7 +305,10 @@ fn joined(
         Some(text) => Some(text.to_owned()),
         None => before.clone(),
     };
-    let rack_id = subscription.rack_id.as_deref().filter(|rack| !rack.is_empty());
+    let rack_id = subscription
+        .rack_id
+        .as_deref()
+        .filter(|rack| !rack.is_empty());
     Metadata {
         instance_id: text(request.group_instance_id.as_deref(), &before.instance_id),
         rack_id: text(rack_id, &before.rack_id),

@@ -11,10 +11,11 @@ use esker_protocol::messages::{GroupMetadataKey, GroupMetadataValue};
 
 use super::ConsumerGroup;
 use super::classic::named;
-use super::heartbeat::Found;
+use super::embedded;
+use super::find::Found;
 use super::member::{Classic, Member};
 use crate::assignor::Assignment;
-use crate::group::{CONSUMER_PROTOCOL_TYPE, embedded};
+use crate::group::CONSUMER_PROTOCOL_TYPE;
 use crate::record::{Key, Record, Value};
 use crate::view::{MigrationPolicy, View};
 
@@ -104,10 +105,12 @@ impl ConsumerGroup {
         for (id, (member, classic, target)) in &members {
             let subscription = classic.protocols.iter().find(|(name, _)| name == protocol);
             let subscription = subscription.map_or(&[][..], |(_, metadata)| metadata);
-            let (version, _) = embedded::subscription(subscription)
-                .map_err(|_| ErrorCode::UnknownServerError)?;
+            let (version, _) =
+                embedded::subscription(subscription).map_err(|_| ErrorCode::UnknownServerError)?;
             let by_name = named(
-                target.iter().map(|(topic, partitions)| (*topic, partitions.clone())),
+                target
+                    .iter()
+                    .map(|(topic, partitions)| (*topic, partitions.clone())),
                 view.topics,
             );
             let assignment = embedded::encode_assignment(&by_name, version)
@@ -147,7 +150,8 @@ fn allows_downgrade(members: usize, view: &View<'_>) -> bool {
     matches!(
         settings.consumer_migration,
         MigrationPolicy::Bidirectional | MigrationPolicy::Downgrade
-    ) && i64::try_from(members).is_ok_and(|members| members <= i64::from(settings.classic_members_max))
+    ) && i64::try_from(members)
+        .is_ok_and(|members| members <= i64::from(settings.classic_members_max))
 }
 
 // As classic groups choose: of the protocols that all know each member votes for the one it prefers.

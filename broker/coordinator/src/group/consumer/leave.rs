@@ -8,9 +8,9 @@ use esker_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeart
 use super::check::Refusal;
 use super::member::{Current, LEAVE_STATIC_EPOCH, Member, Partitions};
 use super::state::Subscribers;
+use super::subscription::metadata_hash;
 use super::{ConsumerGroup, records};
 use crate::group::Timer;
-use crate::group::subscription::metadata_hash;
 use crate::record::Record;
 use crate::timers::Timers;
 use crate::view::View;

@@ -48,7 +48,9 @@ impl Reconciliation<'_> {
             return Ok(None);
         }
         let next = match current.state {
-            MemberState::Stable if current.epoch != self.target_epoch => self.advance(current.epoch),
+            MemberState::Stable if current.epoch != self.target_epoch => {
+                self.advance(current.epoch)
+            }
             MemberState::Unrevoked if !self.still_owns(&current.revoking) => {
                 self.advance(current.epoch)
             }

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::heartbeat::RegexChange;
 use super::member::Member;
 use super::state::{Resolved, Subscribers};
+use super::subscription::{TopicRegex, metadata_hash};
 use super::{ConsumerGroup, TimerKind, records};
 use crate::group::Timer;
-use crate::group::subscription::{TopicRegex, metadata_hash};
 use crate::record::Record;
 use crate::timers::Timers;
 use crate::view::View;
@@ -54,9 +54,14 @@ impl ConsumerGroup {
         if timers.get(&key).is_some() {
             return;
         }
-        let since_written = self.state.regexes().values().next().map(|last| age(last, view));
-        let since_looked = (self.looked)
-            .map(|looked| view.now.monotonic_ms.saturating_sub(looked.at_ms));
+        let since_written = self
+            .state
+            .regexes()
+            .values()
+            .next()
+            .map(|last| age(last, view));
+        let since_looked =
+            (self.looked).map(|looked| view.now.monotonic_ms.saturating_sub(looked.at_ms));
         let age = [since_written, since_looked].into_iter().flatten().min();
         let delay_ms = match age {
             // A wall clock that went back makes the age negative.
@@ -76,9 +81,8 @@ impl ConsumerGroup {
         let resolved = self.resolve(view);
         let known = self.state.regexes();
         let is_due = (known.values()).any(|last| age(last, view) > REFRESH_INTERVAL_MS_MAX);
-        let is_current = (resolved.iter()).all(|(regex, topics)| {
-            known.get(*regex).is_some_and(|last| last.topics == *topics)
-        });
+        let is_current = (resolved.iter())
+            .all(|(regex, topics)| known.get(*regex).is_some_and(|last| last.topics == *topics));
         if is_current && !is_due {
             return Vec::new();
         }

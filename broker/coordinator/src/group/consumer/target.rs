@@ -6,8 +6,8 @@ use esker_protocol::{ErrorCode, TopicId};
 
 use super::check::Refusal;
 use super::member::Member;
-use super::records;
 use super::reconcile::subscribed_ids;
+use super::records;
 use super::state::{State, Subscribers};
 use crate::assignor::{self, Assignment, Assignor, MemberSpec, Spec};
 use crate::record::Record;

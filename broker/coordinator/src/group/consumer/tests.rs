@@ -3,6 +3,7 @@
 mod bounds;
 mod classic_members;
 mod heartbeats;
+mod model;
 mod regexes;
 mod static_members;
 mod topics;

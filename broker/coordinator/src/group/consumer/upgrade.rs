@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use esker_protocol::ErrorCode;
 
 use super::check::Refusal;
+use super::embedded;
 use super::member::{Classic, Current, MemberState, Metadata, Partitions};
 use super::records;
+use super::subscription::metadata_hash;
 use crate::assignor::Assignment;
-use crate::group::embedded;
-use crate::group::subscription::metadata_hash;
 use crate::record::Record;
 use crate::view::View;
 

@@ -19,23 +19,38 @@ fn requests_that_say_too_little_or_too_much_are_refused_in_kafkas_words() {
         (beat("", 1), "MemberId can't be empty."),
         (beat("", -1), "MemberId can't be empty."),
         (
-            Request { group_id: Cow::Borrowed(""), ..joins() },
+            Request {
+                group_id: Cow::Borrowed(""),
+                ..joins()
+            },
             "GroupId can't be empty.",
         ),
         (
-            Request { instance_id: text(""), ..joins() },
+            Request {
+                instance_id: text(""),
+                ..joins()
+            },
             "InstanceId can't be empty.",
         ),
         (
-            Request { rack_id: text(" "), ..joins() },
+            Request {
+                rack_id: text(" "),
+                ..joins()
+            },
             "RackId can't be empty.",
         ),
         (
-            Request { rebalance_timeout_ms: -1, ..joins() },
+            Request {
+                rebalance_timeout_ms: -1,
+                ..joins()
+            },
             "RebalanceTimeoutMs must be provided in first request.",
         ),
         (
-            Request { topic_partitions: None, ..joins() },
+            Request {
+                topic_partitions: None,
+                ..joins()
+            },
             "TopicPartitions must be empty when (re-)joining.",
         ),
         (
@@ -46,7 +61,10 @@ fn requests_that_say_too_little_or_too_much_are_refused_in_kafkas_words() {
             "TopicPartitions must be empty when (re-)joining.",
         ),
         (
-            Request { subscribed_topic_names: None, ..joins() },
+            Request {
+                subscribed_topic_names: None,
+                ..joins()
+            },
             "Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining.",
         ),
         (beat("a", -2), "InstanceId can't be null."),
@@ -117,7 +135,9 @@ fn a_client_cannot_be_made_to_own_what_it_invents() {
 fn a_thousand_members_find_their_places() {
     let (mut bench, topic) = Bench::with_topic("foo", 1_000);
     bench.world.settings.group.consumer_assignment_interval_ms = 10_000;
-    let ids: Vec<String> = (0..1_000).map(|number| format!("member-{number}")).collect();
+    let ids: Vec<String> = (0..1_000)
+        .map(|number| format!("member-{number}"))
+        .collect();
     for id in &ids {
         assert_eq!(bench.send(&join(id, &["foo"])).error_code, 0);
     }
@@ -126,9 +146,18 @@ fn a_thousand_members_find_their_places() {
     let first = bench.beat(&ids[0], 2);
     let kept = super::assigned(&first).expect("it changed");
     assert_eq!(kept.len(), 1);
-    assert_eq!(bench.own(&ids[0], 2, topic, &kept).member_epoch, bench.epoch());
+    assert_eq!(
+        bench.own(&ids[0], 2, topic, &kept).member_epoch,
+        bench.epoch()
+    );
     for id in &ids[1..] {
-        let epoch = bench.group.state.member(id).expect("it joined").current.epoch;
+        let epoch = bench
+            .group
+            .state
+            .member(id)
+            .expect("it joined")
+            .current
+            .epoch;
         let response = bench.beat(id, epoch);
         assert_eq!(super::assigned(&response).map(|it| it.len()), Some(1));
     }

@@ -12,7 +12,7 @@ use esker_protocol::{ErrorCode, TopicId};
 
 use super::super::{ClassicMember, session_timer, upgrade};
 use super::{Bench, assigned, join};
-use crate::group::embedded;
+use crate::group::consumer::embedded;
 use crate::step::RequestContext;
 use crate::view::{MigrationPolicy, View};
 
@@ -106,7 +106,8 @@ impl Bench {
         &mut self,
         request: &JoinGroupRequest<'_>,
     ) -> Result<JoinGroupResponse<'static>, ErrorCode> {
-        self.turn(|group, turn| group.classic_join(request, &JOIN, turn)).0
+        self.turn(|group, turn| group.classic_join(request, &JOIN, turn))
+            .0
     }
 
     fn rejoin(&mut self, member: &str, owned: &[i32]) -> i32 {
@@ -126,7 +127,9 @@ impl Bench {
             protocol_name: Some(Cow::Borrowed("range")),
             ..SyncGroupRequest::default()
         };
-        let response = self.turn(|group, turn| group.classic_sync(&request, turn)).0?;
+        let response = self
+            .turn(|group, turn| group.classic_sync(&request, turn))
+            .0?;
         let assignment = embedded::assignment(&response.assignment).expect("it was made here");
         let topics = assignment.assigned_partitions.iter();
         Ok(topics.flat_map(|topic| topic.partitions.clone()).collect())
@@ -138,7 +141,8 @@ impl Bench {
             generation_id: generation,
             ..HeartbeatRequest::default()
         };
-        self.turn(|group, turn| group.classic_heartbeat(&request, turn)).0
+        self.turn(|group, turn| group.classic_heartbeat(&request, turn))
+            .0
     }
 
     /// What the last batch made of the group, if it ends with a classic one.
@@ -161,7 +165,10 @@ fn a_classic_group_becomes_a_consumer_group_as_it_is() {
     assert_eq!(bench.group.state_name(), "Stable");
     assert_eq!(bench.classic_beat("x", 5), Ok(()));
     assert_eq!(bench.sync("x", 5), Ok(vec![0, 1]));
-    assert_eq!(bench.group.validate_commit("x", None, 5, 2, topic, 0), Ok(()));
+    assert_eq!(
+        bench.group.validate_commit("x", None, 5, 2, topic, 0),
+        Ok(())
+    );
     assert_eq!(
         bench.group.validate_commit("x", None, 4, 9, topic, 0),
         Err(ErrorCode::IllegalGeneration)
@@ -207,11 +214,20 @@ fn what_is_no_group_of_consumers_stays_classic() {
 fn classic_members_hand_over_by_rejoining() {
     let (mut bench, _) = upgraded();
     let response = bench.send(&join("new", &["foo"]));
-    assert_eq!((response.member_epoch, assigned(&response)), (6, Some(vec![])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (6, Some(vec![]))
+    );
 
     // Both are told to rejoin; x has partition 1 to give up.
-    assert_eq!(bench.classic_beat("x", 5), Err(ErrorCode::RebalanceInProgress));
-    assert_eq!(bench.classic_beat("y", 5), Err(ErrorCode::RebalanceInProgress));
+    assert_eq!(
+        bench.classic_beat("x", 5),
+        Err(ErrorCode::RebalanceInProgress)
+    );
+    assert_eq!(
+        bench.classic_beat("y", 5),
+        Err(ErrorCode::RebalanceInProgress)
+    );
     assert_eq!(bench.sync("x", 5), Err(ErrorCode::RebalanceInProgress));
     let target = |bench: &Bench, id: &str| -> Vec<i32> {
         let target = bench.group.state.target_of(id).expect("it has one");
@@ -229,7 +245,10 @@ fn classic_members_hand_over_by_rejoining() {
         // It stays in its generation until it rejoins without what it gave up.
         assert_eq!(bench.rejoin(id, &before), 5);
         assert_eq!(bench.sync(id, 5), Ok(wanted.clone()));
-        assert_eq!(bench.classic_beat(id, 5), Err(ErrorCode::RebalanceInProgress));
+        assert_eq!(
+            bench.classic_beat(id, 5),
+            Err(ErrorCode::RebalanceInProgress)
+        );
         assert_eq!(bench.rejoin(id, &wanted), 6);
         assert_eq!(bench.sync(id, 6), Ok(wanted));
         assert_eq!(bench.classic_beat(id, 6), Ok(()));
@@ -246,10 +265,16 @@ fn classic_members_hand_over_by_rejoining() {
 fn classic_requests_are_checked() {
     let (mut bench, _) = upgraded();
     assert_eq!(bench.classic_beat("z", 5), Err(ErrorCode::UnknownMemberId));
-    assert_eq!(bench.classic_beat("x", 4), Err(ErrorCode::IllegalGeneration));
+    assert_eq!(
+        bench.classic_beat("x", 4),
+        Err(ErrorCode::IllegalGeneration)
+    );
     assert_eq!(bench.sync("x", 4), Err(ErrorCode::IllegalGeneration));
     bench.send(&join("new", &["foo"]));
-    assert_eq!(bench.classic_beat("new", 6), Err(ErrorCode::UnknownMemberId));
+    assert_eq!(
+        bench.classic_beat("new", 6),
+        Err(ErrorCode::UnknownMemberId)
+    );
     let metadata = subscription(&["foo"], &[]);
     let mut request = join_request("", None, &metadata);
     let response = bench.classic_join(&request).expect("it gets an id");
@@ -266,9 +291,15 @@ fn classic_requests_are_checked() {
         Err(ErrorCode::InconsistentGroupProtocol)
     );
     let request = join_request("n", Some("no such instance"), &metadata);
-    assert_eq!(bench.classic_join(&request), Err(ErrorCode::UnknownMemberId));
+    assert_eq!(
+        bench.classic_join(&request),
+        Err(ErrorCode::UnknownMemberId)
+    );
     let malformed = join_request("n", None, b"\0\x01\x7f");
-    assert_eq!(bench.classic_join(&malformed), Err(ErrorCode::UnknownServerError));
+    assert_eq!(
+        bench.classic_join(&malformed),
+        Err(ErrorCode::UnknownServerError)
+    );
 }
 
 #[test]
@@ -276,7 +307,10 @@ fn a_classic_member_that_does_not_rejoin_or_sync_is_removed() {
     let (mut bench, _) = upgraded();
     bench.send(&join("new", &["foo"]));
     for _ in 0..4 {
-        assert_eq!(bench.classic_beat("x", 5), Err(ErrorCode::RebalanceInProgress));
+        assert_eq!(
+            bench.classic_beat("x", 5),
+            Err(ErrorCode::RebalanceInProgress)
+        );
         bench.rejoin("y", &[2, 3]);
         bench.pass(4_999);
     }
@@ -384,7 +418,9 @@ fn a_leave_group_names_members_by_either_id() {
     let (mut bench, _) = upgraded();
     bench.send(&join("a", &["foo"]));
     let metadata = subscription(&["foo"], &[]);
-    bench.classic_join(&join_request("", Some("one"), &metadata)).expect("it joins");
+    bench
+        .classic_join(&join_request("", Some("one"), &metadata))
+        .expect("it joins");
     let names = [
         ("x", None),
         ("nobody", None),
@@ -404,7 +440,13 @@ fn a_leave_group_names_members_by_either_id() {
         ]
     );
     assert_eq!(bench.types(), [-8, -7, -5, -8, -7, -5, 3]);
-    let left: Vec<&str> = bench.group.state.members().keys().map(String::as_str).collect();
+    let left: Vec<&str> = bench
+        .group
+        .state
+        .members()
+        .keys()
+        .map(String::as_str)
+        .collect();
     assert_eq!(left, ["a", "y"]);
 }
 

@@ -79,20 +79,29 @@ fn a_partition_moves_once_its_owner_gave_it_up() {
     bench.send(&join("a", &["foo"]));
     bench.pass(1_000);
     let response = bench.send(&join("b", &["foo"]));
-    assert_eq!((response.member_epoch, assigned(&response)), (3, Some(vec![])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (3, Some(vec![]))
+    );
     assert_eq!(bench.types(), [5, 3, 7, 7, 6, 8]);
     assert_eq!(bench.group.state_name(), "Reconciling");
 
     // Asked to give up a partition, a stays in its epoch.
     let response = bench.beat("a", 2);
-    assert_eq!((response.member_epoch, assigned(&response)), (2, Some(vec![0])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (2, Some(vec![0]))
+    );
     assert_eq!(bench.beat("b", 3).assignment, None);
     assert_eq!(bench.beat("a", 2).assignment, None);
 
     let response = bench.own("a", 2, topic, &[0]);
     assert_eq!((response.member_epoch, assigned(&response)), (3, None));
     let response = bench.beat("b", 3);
-    assert_eq!((response.member_epoch, assigned(&response)), (3, Some(vec![1])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (3, Some(vec![1]))
+    );
     assert_eq!(bench.group.state_name(), "Stable");
 }
 
@@ -104,7 +113,10 @@ fn the_target_is_computed_once_in_an_interval() {
     bench.send(&join("b", &["foo"]));
     let response = bench.send(&join("c", &["foo"]));
     assert_eq!(bench.types(), [5, 3, 8], "no target yet");
-    assert_eq!((response.member_epoch, assigned(&response)), (3, Some(vec![])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (3, Some(vec![]))
+    );
     assert_eq!(bench.group.state_name(), "Assigning");
     bench.pass(999);
     bench.beat("c", 3);
@@ -150,7 +162,10 @@ fn wrong_epochs_are_fenced_and_a_lost_reply_is_forgiven() {
     );
     // It comes back with nothing and is told all that is its own.
     let response = bench.send(&join("a", &["foo"]));
-    assert_eq!((response.member_epoch, assigned(&response)), (3, Some(vec![0])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (3, Some(vec![0]))
+    );
     let unknown = ErrorCode::UnknownMemberId.code();
     assert_eq!(bench.beat("c", 1).error_code, unknown);
     assert_eq!(bench.beat("c", -1).error_code, unknown);
@@ -190,7 +205,10 @@ fn a_member_of_which_nothing_is_heard_is_removed() {
     bench.pass(44_000);
     assert!(bench.group.state.member("a").is_none());
     let response = bench.beat("b", 3);
-    assert_eq!((response.member_epoch, assigned(&response)), (4, Some(vec![0, 1])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (4, Some(vec![0, 1]))
+    );
     bench.pass(44_999);
     assert!(bench.group.state.member("b").is_some());
     bench.pass(1);
@@ -228,7 +246,10 @@ fn timers_start_again_when_a_group_is_loaded() {
     bench.pass(29_999);
     assert!(bench.group.state.member("a").is_some());
     bench.pass(1);
-    assert!(bench.group.state.member("a").is_none(), "its rebalance timeout");
+    assert!(
+        bench.group.state.member("a").is_none(),
+        "its rebalance timeout"
+    );
     bench.pass(15_000);
     assert_eq!(bench.group.state_name(), "Empty");
 }

@@ -18,14 +18,20 @@ fn an_expression_is_resolved_apart_from_the_heartbeat() {
     let (mut bench, _) = Bench::with_topic("foo", 2);
     bench.world.create("bar", 1);
     let response = bench.send(&join_by("a", "fo+"));
-    assert_eq!((response.member_epoch, assigned(&response)), (1, Some(vec![])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (1, Some(vec![]))
+    );
     assert_eq!(bench.types(), [5, 8]);
     bench.pass(0);
     assert_eq!(bench.types(), [16, 3]);
     assert_eq!(bench.epoch(), 2);
     assert!(bench.group.subscribes_to("foo"));
     let response = bench.beat("a", 1);
-    assert_eq!((response.member_epoch, assigned(&response)), (2, Some(vec![0, 1])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (2, Some(vec![0, 1]))
+    );
 }
 
 #[test]
@@ -43,7 +49,10 @@ fn a_new_topic_is_found_at_most_every_ten_seconds() {
     bench.pass(1);
     assert_eq!(bench.types(), [16, 3]);
     let response = bench.beat("a", 2);
-    assert_eq!((response.member_epoch, assigned(&response)), (3, Some(vec![0, 0])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (3, Some(vec![0, 0]))
+    );
 }
 
 #[test]
@@ -72,7 +81,10 @@ fn what_matches_nothing_new_is_written_again_after_ten_minutes_only() {
 fn an_expression_that_is_none_is_refused() {
     let (mut bench, _) = Bench::with_topic("foo", 1);
     let response = bench.send(&join_by("a", "["));
-    assert_eq!(response.error_code, ErrorCode::InvalidRegularExpression.code());
+    assert_eq!(
+        response.error_code,
+        ErrorCode::InvalidRegularExpression.code()
+    );
     let message = response.error_message.expect("it says why");
     assert!(message.starts_with("SubscribedTopicRegex `[` is not a valid regular expression: "));
     assert!(!bench.group.has_members());

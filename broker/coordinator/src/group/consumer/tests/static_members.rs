@@ -30,11 +30,17 @@ fn a_static_member_that_comes_back_gets_what_it_had_without_a_rebalance() {
     );
 
     let response = bench.send(&with_instance(join("b", &["foo"]), "one"));
-    assert_eq!((response.member_epoch, assigned(&response)), (2, Some(vec![0, 1])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (2, Some(vec![0, 1]))
+    );
     assert_eq!(bench.types(), [-8, -7, -5, 5, 7, 8, 8]);
     assert_eq!(bench.epoch(), 2);
     assert!(bench.group.state.member("a").is_none());
-    assert_eq!(bench.group.validate_commit("b", None, 0, 9, topic, 0), Ok(()));
+    assert_eq!(
+        bench.group.validate_commit("b", None, 0, 9, topic, 0),
+        Ok(())
+    );
 }
 
 #[test]

@@ -7,7 +7,10 @@ fn a_topic_that_grows_is_assigned_at_the_next_heartbeat() {
     bench.pass(1_000);
     bench.world.grow("foo", 3);
     let response = bench.beat("a", 2);
-    assert_eq!((response.member_epoch, assigned(&response)), (3, Some(vec![0, 1, 2])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (3, Some(vec![0, 1, 2]))
+    );
     assert_eq!(bench.types(), [3, 7, 6, 8]);
 }
 
@@ -25,11 +28,17 @@ fn a_change_of_other_topics_does_not_rebalance() {
 fn a_topic_is_assigned_once_it_is_created() {
     let mut bench = Bench::new();
     let response = bench.send(&join("a", &["foo"]));
-    assert_eq!((response.member_epoch, assigned(&response)), (2, Some(vec![])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (2, Some(vec![]))
+    );
     bench.pass(1_000);
     bench.world.create("foo", 1);
     let response = bench.beat("a", 2);
-    assert_eq!((response.member_epoch, assigned(&response)), (3, Some(vec![0])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (3, Some(vec![0]))
+    );
 }
 
 #[test]
@@ -39,7 +48,10 @@ fn a_topic_that_is_deleted_is_taken_from_its_owner() {
     bench.pass(1_000);
     bench.world.delete("foo");
     let response = bench.beat("a", 2);
-    assert_eq!((response.member_epoch, assigned(&response)), (2, Some(vec![])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (2, Some(vec![]))
+    );
     let response = bench.own("a", 2, foo, &[]);
     assert_eq!((response.member_epoch, assigned(&response)), (3, None));
     assert_eq!(bench.group.state_name(), "Stable");
@@ -53,9 +65,15 @@ fn a_topic_that_was_made_anew_under_its_name_is_another_one() {
     bench.world.delete("foo");
     let after = bench.world.create("foo", 2);
     let response = bench.beat("a", 2);
-    assert_eq!((response.member_epoch, assigned(&response)), (2, Some(vec![])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (2, Some(vec![]))
+    );
     let response = bench.own("a", 2, before, &[]);
-    assert_eq!((response.member_epoch, assigned(&response)), (3, Some(vec![0, 1])));
+    assert_eq!(
+        (response.member_epoch, assigned(&response)),
+        (3, Some(vec![0, 1]))
+    );
     let told = response.assignment.expect("it changed");
     assert_eq!(told.topic_partitions[0].topic_id, after);
 }

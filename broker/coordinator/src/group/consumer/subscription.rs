@@ -46,11 +46,7 @@ impl TopicRegex {
         let parsed = parser
             .parse(&unquoted(pattern))
             .map_err(|error| RegexError::Syntax(reason(&error)))?;
-        let whole = Hir::concat(vec![
-            Hir::look(Look::Start),
-            parsed,
-            Hir::look(Look::End),
-        ]);
+        let whole = Hir::concat(vec![Hir::look(Look::Start), parsed, Hir::look(Look::End)]);
         let config = meta::Config::new()
             .nfa_size_limit(Some(REGEX_BYTES_MAX))
             .hybrid_cache_capacity(REGEX_BYTES_MAX);

@@ -69,7 +69,8 @@ fn the_metadata_hash_is_kafkas() {
 
 #[test]
 fn an_expression_matches_whole_names_only() {
-    let matches = |pattern: &str, name: &str| TopicRegex::parse(pattern).expect("valid").matches(name);
+    let matches =
+        |pattern: &str, name: &str| TopicRegex::parse(pattern).expect("valid").matches(name);
     assert!(matches("foo.*", "foobar"));
     assert!(!matches("foo", "foobar"));
     assert!(!matches("bar", "foobar"));
@@ -80,12 +81,12 @@ fn an_expression_matches_whole_names_only() {
     assert!(matches(r"a\_b\-c", "a_b-c"));
     assert!(matches("", ""));
     assert!(!matches("", "a"));
-    assert!(!matches("a)|(b".trim_end_matches(")|(b"), "b"));
 }
 
 #[test]
 fn quoted_text_is_literal() {
-    let matches = |pattern: &str, name: &str| TopicRegex::parse(pattern).expect("valid").matches(name);
+    let matches =
+        |pattern: &str, name: &str| TopicRegex::parse(pattern).expect("valid").matches(name);
     assert!(matches(r"\Qa.b\E.*", "a.b-c"));
     assert!(!matches(r"\Qa.b\E.*", "axb"));
     assert!(matches(r"\Qa.b", "a.b"));
