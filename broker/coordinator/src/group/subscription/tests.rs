@@ -1,0 +1,116 @@
+use std::collections::BTreeMap;
+
+use esker_protocol::TopicId;
+
+use super::{RegexError, TopicRegex, metadata_hash};
+use crate::view::Topics;
+
+/// Name, id, and the racks of each partition.
+struct Fixed(BTreeMap<&'static str, (TopicId, Vec<Vec<&'static str>>)>);
+
+impl Topics for Fixed {
+    fn by_name(&self, name: &str) -> Option<(TopicId, i32)> {
+        let (id, racks) = self.0.get(name)?;
+        Some((*id, i32::try_from(racks.len()).expect("few partitions")))
+    }
+
+    fn by_id(&self, id: TopicId) -> Option<(&str, i32)> {
+        let (name, _) = self.0.iter().find(|(_, topic)| topic.0 == id)?;
+        Some((name, self.by_name(name)?.1))
+    }
+
+    fn racks(&self, id: TopicId, partition: i32) -> Vec<&str> {
+        (self.0.values())
+            .find(|topic| topic.0 == id)
+            .and_then(|topic| topic.1.get(usize::try_from(partition).ok()?).cloned())
+            .unwrap_or_default()
+    }
+
+    fn for_each_name(&self, each: &mut dyn FnMut(&str)) {
+        self.0.keys().for_each(|name| each(name));
+    }
+
+    fn revision(&self) -> i64 {
+        1
+    }
+}
+
+// The hashes are what Kafka 4.3.0's hash library (hash4j 0.22.0) gives for the same topics.
+#[test]
+fn the_metadata_hash_is_kafkas() {
+    let foo = TopicId([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+    let bar = TopicId([
+        0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f,
+        0x20,
+    ]);
+    let topics = Fixed(BTreeMap::from([
+        ("foo", (foo, vec![vec!["rack", "ü"], vec![]])),
+        ("bar", (bar, vec![vec![]])),
+        (
+            "topic-with-many-partitions",
+            (foo, vec![vec!["a", "b"]; 200]),
+        ),
+    ]));
+    let of_topic = |name| {
+        let (id, partitions) = topics.by_name(name).expect("there");
+        super::topic_hash(id, name, partitions, &topics).cast_signed()
+    };
+    assert_eq!(of_topic("bar"), 1_266_056_261_650_007_763);
+    assert_eq!(
+        of_topic("topic-with-many-partitions"),
+        1_068_030_118_316_221_308
+    );
+    assert_eq!(
+        metadata_hash(["bar", "foo", "no such topic"], &topics),
+        -98_040_700_989_490_133
+    );
+    assert_eq!(metadata_hash(["no such topic"], &topics), 0);
+}
+
+#[test]
+fn an_expression_matches_whole_names_only() {
+    let matches = |pattern: &str, name: &str| TopicRegex::parse(pattern).expect("valid").matches(name);
+    assert!(matches("foo.*", "foobar"));
+    assert!(!matches("foo", "foobar"));
+    assert!(!matches("bar", "foobar"));
+    assert!(matches("foo|foobar", "foobar"));
+    assert!(matches("(?i)FOO", "foo"));
+    assert!(matches("a{2,3}", "aaa"));
+    assert!(matches(r"\w+\.\d", "a_b.7"));
+    assert!(matches(r"a\_b\-c", "a_b-c"));
+    assert!(matches("", ""));
+    assert!(!matches("", "a"));
+    assert!(!matches("a)|(b".trim_end_matches(")|(b"), "b"));
+}
+
+#[test]
+fn quoted_text_is_literal() {
+    let matches = |pattern: &str, name: &str| TopicRegex::parse(pattern).expect("valid").matches(name);
+    assert!(matches(r"\Qa.b\E.*", "a.b-c"));
+    assert!(!matches(r"\Qa.b\E.*", "axb"));
+    assert!(matches(r"\Qa.b", "a.b"));
+    assert!(matches(r"a\\Q", r"a\Q"));
+    assert!(matches(r"\Q\E", ""));
+    assert!(matches(r"\Qa[\E[b]", "a[b"));
+}
+
+#[test]
+fn what_is_no_expression_is_refused() {
+    for pattern in ["[", "(", "a)(b", "(?=a)", r"(a)\8", "*", "(?P<n>"] {
+        assert!(
+            matches!(TopicRegex::parse(pattern), Err(RegexError::Syntax(_))),
+            "{pattern}"
+        );
+    }
+}
+
+#[test]
+fn an_expression_has_bounds() {
+    let large = "(((a{100}){100}){100}){100}";
+    assert_eq!(TopicRegex::parse(large).unwrap_err(), RegexError::TooLarge);
+    let deep = format!("{}a{}", "(".repeat(1_000), ")".repeat(1_000));
+    assert!(matches!(
+        TopicRegex::parse(&deep),
+        Err(RegexError::Syntax(_))
+    ));
+}
