@@ -267,9 +267,11 @@ impl Shard {
             let Some(timer) = self.timers.pop_due(view.now.monotonic_ms) else {
                 break;
             };
+            let is_expiry = timer == Timer::ExpireOffsets;
             let mut part = self.ring(timer, view);
             step.replies.append(&mut part.replies);
-            if !part.records.is_empty() {
+            // What one timer gives is one batch, and an expiry is enough work for a call.
+            if is_expiry || !part.records.is_empty() {
                 step.is_atomic = part.is_atomic;
                 step.records = part.records;
                 break;

@@ -16,7 +16,8 @@
 //!
 //! Invariants
 //! - `joining` counts the members that wait for the answer to a join; `supported` counts, of each
-//!   protocol, the members that know it; `bytes` adds up what members hold.
+//!   protocol, the members that know it; `bytes` adds up what members hold, and the ids that were
+//!   handed out.
 //! - In Empty there are no members; in Completing and Stable there are, and `protocol` is one that
 //!   all of them know.
 //! - A ticket is answered once: whatever removes a member or its wait answers.
@@ -338,8 +339,22 @@ impl ClassicGroup {
         self.count_protocols(&member.protocols);
         self.bytes += member.bytes(&member_id);
         self.joining += usize::from(member.waiting_join.is_some());
-        self.pending_joins.remove(&member_id);
+        self.take_pending(&member_id);
         self.members.insert(member_id, member);
+    }
+
+    fn add_pending(&mut self, member_id: Arc<str>) {
+        self.bytes += member_id.len();
+        self.pending_joins.insert(member_id);
+    }
+
+    /// Whether the id was handed out and not used; it no longer is.
+    fn take_pending(&mut self, member_id: &str) -> bool {
+        let is_pending = self.pending_joins.remove(member_id);
+        if is_pending {
+            self.bytes -= member_id.len();
+        }
+        is_pending
     }
 
     /// Takes a member out without answering it; the leader stays named.
@@ -356,7 +371,7 @@ impl ClassicGroup {
 
     /// Removes a member, or an id that was handed out; if it waits, it is told that it is unknown.
     fn remove(&mut self, member_id: &Arc<str>, turn: &mut Turn<'_>) {
-        self.pending_joins.remove(member_id);
+        self.take_pending(member_id);
         self.pending_syncs.remove(member_id);
         let timer = self.timer(TimerKind::Session(member_id.clone()));
         turn.timers.cancel(&timer);

@@ -126,6 +126,9 @@ impl ClassicGroup {
         live.protocol = durable.protocol.as_deref().map(Arc::from);
         live.leader = durable.leader.as_deref().map(Arc::from);
         for member in &durable.members {
+            if live.members.contains_key(&member.member_id) {
+                continue;
+            }
             let protocol = durable.protocol.as_deref().unwrap_or("");
             live.insert(member.member_id.clone(), member.live(protocol));
         }

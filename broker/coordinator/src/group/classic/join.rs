@@ -106,7 +106,7 @@ impl ClassicGroup {
             let delay_ms = i64::from(join.request.session_timeout_ms);
             self.set_session_timer(&member_id, delay_ms, turn);
             join.refuse(&member_id, ErrorCode::MemberIdRequired, turn);
-            self.pending_joins.insert(member_id);
+            self.add_pending(member_id);
         } else {
             self.add_member(join, member_id, protocols, turn);
         }

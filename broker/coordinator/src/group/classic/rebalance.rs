@@ -92,7 +92,7 @@ impl ClassicGroup {
     }
 
     fn session_ended(&mut self, member_id: &Arc<str>, turn: &mut Turn<'_>) {
-        if self.pending_joins.remove(member_id) {
+        if self.take_pending(member_id) {
             if self.state == State::PreparingRebalance && self.all_joined() {
                 self.complete_join(turn);
             }
