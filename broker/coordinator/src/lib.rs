@@ -19,13 +19,20 @@
 //! - Replies also rest on what was read: a host sends a step without records only once everything
 //!   that the shard has handed out before is committed.
 
-pub mod group;
+pub mod assignor;
+mod group;
+mod random;
 pub mod record;
+pub mod shard;
+mod size;
 pub mod step;
 pub mod timers;
 pub mod view;
+#[cfg(test)]
+mod world;
 
 pub use record::{Key, Record, RecordError, Value};
+pub use shard::Shard;
 pub use step::{Request, RequestContext, Response, Step, Ticket};
 pub use timers::Timers;
 pub use view::{Configuration, GroupSettings, Now, Settings, Topics, View};

@@ -95,11 +95,20 @@ macro_rules! records {
                 let mut writer = Writer::new();
                 match self {
                     $(Value::$name(value) => {
-                        writer.int16($written);
-                        esker_protocol::primitive::Encode::encode(value, &mut writer, $written)?;
+                        let version = self.version($written);
+                        writer.int16(version);
+                        esker_protocol::primitive::Encode::encode(value, &mut writer, version)?;
                     })+
                 }
                 Ok(writer.into_bytes())
+            }
+
+            fn version(&self, written: i16) -> i16 {
+                match self {
+                    // Only this version can say when an offset expires.
+                    Value::OffsetCommit(value) if value.expire_timestamp != -1 => 1,
+                    _ => written,
+                }
             }
         }
     };
