@@ -90,7 +90,7 @@ pub enum Response {
     /// To [`Request::ConsumerGroupDescribe`].
     ConsumerGroupDescribe(DescribedConsumerGroup<'static>),
     /// To [`Request::ListGroups`].
-    ListGroups(Vec<ListedGroup<'static>>),
+    ListGroups(Result<Vec<ListedGroup<'static>>, ErrorCode>),
     /// To [`Request::DeleteGroup`].
     DeleteGroup(ErrorCode),
 }

@@ -25,6 +25,7 @@ use tracing::{error, info, warn};
 use crate::commit::{self, Dirty};
 use crate::config::{Config, Durability, Endpoint, HostPort};
 use crate::connection::{FrameBudget, Limits, ResponseBudget};
+use crate::coordinators::Coordinators;
 use crate::dispatch::Dispatcher;
 use crate::environment::{Environment, Listener, Work};
 use crate::listener::Gate;
@@ -36,7 +37,7 @@ use crate::producer_ids::ProducerIds;
 use crate::replicas::{Proof, Replicas};
 use crate::startup::{self, StartError};
 use crate::tiering::Tiering;
-use crate::{controller, http, listener, membership, replicas, retention, tiering};
+use crate::{controller, coordinators, http, listener, membership, replicas, retention, tiering};
 
 /// What all parts of a running broker share.
 pub struct Shared {
@@ -58,6 +59,8 @@ pub struct Shared {
     pub producer_ids: ProducerIds,
     /// Tells when partitions begin to be led.
     pub replicas: Replicas,
+    /// The group coordinators of this broker.
+    pub coordinators: Coordinators,
     /// The memory of large responses.
     pub responses: ResponseBudget,
     /// Metrics.
@@ -324,6 +327,7 @@ impl Broker {
                 .collect(),
             producer_ids: ProducerIds::default(),
             replicas: Replicas::default(),
+            coordinators: Coordinators::default(),
             responses: ResponseBudget::new(config.responses_bytes_max),
             metrics,
             stopping: stages.listeners.stop.clone(),
@@ -337,6 +341,7 @@ impl Broker {
             background: stages.background.stop.clone(),
             fatal: raise.clone(),
         };
+        coordinators::lag::register(&shared)?;
         run_membership(&shared, &stages.membership, member, &replaced);
         run_commit(&shared, &stages.commit, &raise);
         // The first pass leads what this broker should lead before any client is let in.
@@ -490,6 +495,8 @@ fn run_background(shared: &Arc<Shared>, stage: &Stage) {
     stage.spawn(environment, tiering::guard_reserve(of, stop));
     let (of, stop) = own();
     stage.spawn(environment, retention::run(of, stop));
+    let (of, stop) = own();
+    stage.spawn(environment, coordinators::run(of, stop));
 }
 
 /// The bound listeners, before anything is accepted.

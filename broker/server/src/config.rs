@@ -14,8 +14,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use esker_coordinator::view::MigrationPolicy;
 use esker_protocol::BrokerId;
 
 pub use kind::Kind;
@@ -78,6 +80,14 @@ pub struct Config {
     pub producer_id_expiration: Duration,
     /// `shutdown.timeout.ms`: how long a stop waits for requests.
     pub shutdown_timeout: Duration,
+    /// The `group.` and `offset` keys: what coordinators are told.
+    pub groups: Arc<esker_coordinator::Settings>,
+    /// How `__consumer_offsets` is created.
+    pub offsets_topic: OffsetsTopic,
+    /// `offsets.commit.timeout.ms`: how long a coordinator's answer waits for its commit.
+    pub offsets_commit_timeout: Duration,
+    /// `offsets.load.buffer.size`: how much of a coordinator's log is read at a time.
+    pub offsets_load_bytes: usize,
     /// Access to an `s3:` store.
     pub s3: S3Access,
     /// The bug that a build with `planted-bugs` has; always `None` otherwise.
@@ -161,6 +171,17 @@ pub enum Durability {
     Durable,
     /// An acknowledged record is in the page cache: a crash of the machine may lose it.
     Relaxed,
+}
+
+/// How `__consumer_offsets` is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetsTopic {
+    /// `offsets.topic.num.partitions`.
+    pub partitions: i32,
+    /// `offsets.topic.replication.factor`; no more than there are brokers.
+    pub replication_factor: i16,
+    /// `offsets.topic.segment.bytes`.
+    pub segment_bytes: u32,
 }
 
 /// How an `s3:` store is reached.
@@ -310,6 +331,24 @@ impl Config {
             manifest_retention: values.millis("manifest.retention.ms", None)?,
             producer_id_expiration: values.millis("producer.id.expiration.ms", None)?,
             shutdown_timeout: values.millis("shutdown.timeout.ms", None)?,
+            groups: Arc::new(values.groups()?),
+            offsets_topic: OffsetsTopic {
+                partitions: values.number("offsets.topic.num.partitions", 1, 10_000, None)? as i32,
+                replication_factor: values.number(
+                    "offsets.topic.replication.factor",
+                    1,
+                    32_767,
+                    None,
+                )? as i16,
+                segment_bytes: values.number(
+                    "offsets.topic.segment.bytes",
+                    1_048_576,
+                    i64::from(i32::MAX),
+                    None,
+                )? as u32,
+            },
+            offsets_commit_timeout: values.millis("offsets.commit.timeout.ms", None)?,
+            offsets_load_bytes: values.size("offsets.load.buffer.size", 1, None)?,
             s3: S3Access {
                 endpoint: properties.get("object.store.s3.endpoint").cloned(),
                 region: properties.get("object.store.s3.region").cloned(),
@@ -405,6 +444,115 @@ impl Values<'_> {
             .check(&text)
             .map_err(|problem| self.invalid(key, problem.to_owned()))?;
         Ok(text.trim().eq_ignore_ascii_case("true"))
+    }
+
+    /// What coordinators are told; bounds that contradict each other are refused as Kafka does.
+    fn groups(&self) -> Result<esker_coordinator::Settings, ConfigError> {
+        let number = |key: &str| {
+            let value = self.number(key, 1, i64::from(i32::MAX), None)?;
+            Ok::<i32, ConfigError>(value as i32)
+        };
+        let bounded = |key: &str, least: &str, most: &str| {
+            let (value, min, max) = (number(key)?, number(least)?, number(most)?);
+            if (min..=max).contains(&value) {
+                Ok(value)
+            } else {
+                let problem = format!("must be between {least} ({min}) and {most} ({max})");
+                Err(self.invalid(key, problem))
+            }
+        };
+        let (min, max) = (
+            number("group.min.session.timeout.ms")?,
+            number("group.max.session.timeout.ms")?,
+        );
+        if max < min {
+            let problem = format!("must be at least group.min.session.timeout.ms ({min})");
+            return Err(self.invalid("group.max.session.timeout.ms", problem));
+        }
+        let session = bounded(
+            "group.consumer.session.timeout.ms",
+            "group.consumer.min.session.timeout.ms",
+            "group.consumer.max.session.timeout.ms",
+        )?;
+        let heartbeat = bounded(
+            "group.consumer.heartbeat.interval.ms",
+            "group.consumer.min.heartbeat.interval.ms",
+            "group.consumer.max.heartbeat.interval.ms",
+        )?;
+        if heartbeat >= session {
+            let problem =
+                format!("must be less than group.consumer.session.timeout.ms ({session})");
+            return Err(self.invalid("group.consumer.heartbeat.interval.ms", problem));
+        }
+        let assignors: Vec<String> = self
+            .text("group.consumer.assignors", None)
+            .unwrap_or_default()
+            .split(',')
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect();
+        let are_known = assignors
+            .iter()
+            .all(|name| name == "uniform" || name == "range");
+        if assignors.is_empty() || !are_known {
+            let problem = "must be a list of uniform and range".to_owned();
+            return Err(self.invalid("group.consumer.assignors", problem));
+        }
+        let protocols = self
+            .text("group.coordinator.rebalance.protocols", None)
+            .unwrap_or_default();
+        let policy = self
+            .text("group.consumer.migration.policy", None)
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let migration = match policy.trim() {
+            "bidirectional" => MigrationPolicy::Bidirectional,
+            "upgrade" => MigrationPolicy::Upgrade,
+            "downgrade" => MigrationPolicy::Downgrade,
+            "disabled" => MigrationPolicy::Disabled,
+            _ => {
+                let problem = "must be bidirectional, upgrade, downgrade or disabled".to_owned();
+                return Err(self.invalid("group.consumer.migration.policy", problem));
+            }
+        };
+        let any = |key: &str| {
+            let value = self.number(key, 0, i64::from(i32::MAX), None)?;
+            Ok::<i32, ConfigError>(value as i32)
+        };
+        Ok(esker_coordinator::Settings {
+            session_timeout_ms_min: min,
+            session_timeout_ms_max: max,
+            initial_rebalance_delay_ms: any("group.initial.rebalance.delay.ms")?,
+            classic_members_max: number("group.max.size")?,
+            consumer_members_max: number("group.consumer.max.size")?,
+            consumer_assignors: assignors,
+            consumer_migration: migration,
+            consumer_enabled: protocols.split(',').any(|word| word.trim() == "consumer"),
+            group: esker_coordinator::GroupSettings {
+                consumer_session_timeout_ms: session,
+                consumer_heartbeat_interval_ms: heartbeat,
+                consumer_assignment_interval_ms: self.number(
+                    "group.consumer.assignment.interval.ms",
+                    0,
+                    15_000,
+                    None,
+                )? as i32,
+            },
+            offset_metadata_bytes_max: self.size("offset.metadata.max.bytes", 0, None)?,
+            offsets_retention_ms: self.number(
+                "offsets.retention.minutes",
+                1,
+                i64::from(i32::MAX),
+                None,
+            )? * 60_000,
+            offsets_retention_check_interval_ms: self.number(
+                "offsets.retention.check.interval.ms",
+                1,
+                i64::MAX,
+                None,
+            )?,
+            ..esker_coordinator::Settings::default()
+        })
     }
 
     fn word<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<T, ConfigError> {

@@ -11,18 +11,26 @@ use bytes::Bytes;
 use esker_protocol::api::ApiKey;
 use esker_protocol::frame::{self, RequestError, RequestFrame};
 use esker_protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest,
+    HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    SyncGroupRequest,
 };
 use esker_protocol::primitive::DecodeError;
 use tracing::debug;
 
 use crate::broker::Shared;
 use crate::connection::{Apply, Reply};
+use crate::handlers::groups::Caller;
 use crate::handlers::{
-    Answer, api_versions, create_topics, delete_topics, describe_cluster, describe_configs, fetch,
-    find_coordinator, init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
+    Answer, api_versions, consumer_group_describe, consumer_group_heartbeat, create_topics,
+    delete_groups, delete_topics, describe_cluster, describe_configs, describe_groups, fetch,
+    find_coordinator, heartbeat, init_producer_id, join_group, leave_group, list_groups,
+    list_offsets, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch,
+    produce, sync_group,
 };
 
 /// A served API.
@@ -60,14 +68,26 @@ pub const SERVED: &[Served] = &[
     served(ApiKey::Fetch, 4, 18),
     served(ApiKey::ListOffsets, 1, 11),
     served(ApiKey::Metadata, 0, 13),
+    served(ApiKey::OffsetCommit, 2, 10),
+    served(ApiKey::OffsetFetch, 1, 10),
     served(ApiKey::FindCoordinator, 0, 6),
+    served(ApiKey::JoinGroup, 0, 9),
+    served(ApiKey::Heartbeat, 0, 4),
+    served(ApiKey::LeaveGroup, 0, 5),
+    served(ApiKey::SyncGroup, 0, 5),
+    served(ApiKey::DescribeGroups, 0, 6),
+    served(ApiKey::ListGroups, 0, 5),
     served(ApiKey::ApiVersions, 0, 4),
     served(ApiKey::CreateTopics, 2, 7),
     served(ApiKey::DeleteTopics, 1, 6),
     served(ApiKey::InitProducerId, 0, 5),
     served(ApiKey::OffsetForLeaderEpoch, 2, 4),
     served(ApiKey::DescribeConfigs, 1, 4),
+    served(ApiKey::DeleteGroups, 0, 2),
+    served(ApiKey::OffsetDelete, 0, 0),
     served(ApiKey::DescribeCluster, 0, 2),
+    served(ApiKey::ConsumerGroupHeartbeat, 0, 1),
+    served(ApiKey::ConsumerGroupDescribe, 0, 1),
 ];
 
 /// Applies the requests of one listener's connections.
@@ -88,8 +108,11 @@ impl Dispatcher {
         &self,
         frame: &Bytes,
         request: &RequestFrame<'_>,
+        peer: SocketAddr,
     ) -> Result<Reply, DecodeError> {
         let shared = &self.shared;
+        let caller = Caller::of(request, peer);
+        let caller = &caller;
         let listener = self.listener.as_str();
         let answer = Answer::to(request);
         Ok(match request.api {
@@ -111,7 +134,7 @@ impl Dispatcher {
             }
             ApiKey::FindCoordinator => {
                 let request: FindCoordinatorRequest = request.decode()?;
-                find_coordinator::apply(answer, &request)
+                find_coordinator::apply(shared, answer, listener, &request).await
             }
             ApiKey::ApiVersions => {
                 let request: ApiVersionsRequest = request.decode()?;
@@ -140,6 +163,54 @@ impl Dispatcher {
             ApiKey::DescribeCluster => {
                 let request: DescribeClusterRequest = request.decode()?;
                 describe_cluster::apply(shared, answer, listener, &request)
+            }
+            ApiKey::OffsetCommit => {
+                let request: OffsetCommitRequest = request.decode()?;
+                offset_commit::apply(shared, answer, caller, request)
+            }
+            ApiKey::OffsetFetch => {
+                let request: OffsetFetchRequest = request.decode()?;
+                offset_fetch::apply(shared, answer, caller, request)
+            }
+            ApiKey::JoinGroup => {
+                let request: JoinGroupRequest = request.decode()?;
+                join_group::apply(shared, answer, caller, request)
+            }
+            ApiKey::Heartbeat => {
+                let request: HeartbeatRequest = request.decode()?;
+                heartbeat::apply(shared, answer, caller, request)
+            }
+            ApiKey::LeaveGroup => {
+                let request: LeaveGroupRequest = request.decode()?;
+                leave_group::apply(shared, answer, caller, request)
+            }
+            ApiKey::SyncGroup => {
+                let request: SyncGroupRequest = request.decode()?;
+                sync_group::apply(shared, answer, caller, request)
+            }
+            ApiKey::DescribeGroups => {
+                let request: DescribeGroupsRequest = request.decode()?;
+                describe_groups::apply(shared, answer, caller, &request)
+            }
+            ApiKey::ListGroups => {
+                let request: ListGroupsRequest = request.decode()?;
+                list_groups::apply(shared, answer, caller, &request)
+            }
+            ApiKey::DeleteGroups => {
+                let request: DeleteGroupsRequest = request.decode()?;
+                delete_groups::apply(shared, answer, caller, &request)
+            }
+            ApiKey::OffsetDelete => {
+                let request: OffsetDeleteRequest = request.decode()?;
+                offset_delete::apply(shared, answer, caller, request)
+            }
+            ApiKey::ConsumerGroupHeartbeat => {
+                let request: ConsumerGroupHeartbeatRequest = request.decode()?;
+                consumer_group_heartbeat::apply(shared, answer, caller, request)
+            }
+            ApiKey::ConsumerGroupDescribe => {
+                let request: ConsumerGroupDescribeRequest = request.decode()?;
+                consumer_group_describe::apply(shared, answer, caller, &request)
             }
             // The caller has looked the API up in the table, which has no other.
             _ => Reply::Close,
@@ -172,7 +243,7 @@ impl Apply for Dispatcher {
             return Reply::Close;
         }
         self.shared.metrics.request(request.api);
-        match self.handle(&frame, &request).await {
+        match self.handle(&frame, &request, peer).await {
             Ok(reply) => reply,
             Err(error) => {
                 debug!(%peer, api = ?request.api, version = request.version, %error, "a request cannot be read");

@@ -12,6 +12,7 @@ pub mod commit;
 pub mod config;
 pub mod connection;
 pub mod controller;
+pub mod coordinators;
 pub mod dispatch;
 pub mod environment;
 pub mod handlers;

@@ -27,6 +27,8 @@ pub struct Metrics {
     tier_read_bytes: IntCounter,
     tier_deleted_objects: IntCounter,
     local_deleted_bytes: IntCounter,
+    coordinator_loads: IntCounter,
+    coordinator_load_ms: IntCounter,
 }
 
 impl Metrics {
@@ -93,6 +95,14 @@ impl Metrics {
             local_deleted_bytes: counter(
                 "local_deleted_bytes_total",
                 "Bytes of local segments deleted by retention.",
+            )?,
+            coordinator_loads: counter(
+                "coordinator_loads_total",
+                "Partitions of __consumer_offsets whose groups were loaded.",
+            )?,
+            coordinator_load_ms: counter(
+                "coordinator_load_milliseconds_total",
+                "Time that loading groups took.",
             )?,
         })
     }
@@ -178,5 +188,10 @@ impl Metrics {
 
     pub(crate) fn deleted_locally(&self, bytes: u64) {
         self.local_deleted_bytes.inc_by(bytes);
+    }
+
+    pub(crate) fn coordinator_loaded(&self, elapsed_ms: u64) {
+        self.coordinator_loads.inc();
+        self.coordinator_load_ms.inc_by(elapsed_ms);
     }
 }

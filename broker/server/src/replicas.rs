@@ -94,6 +94,12 @@ impl Replicas {
         }
     }
 
+    /// Changes after every pass: partitions may have begun or ceased to be led.
+    #[must_use]
+    pub fn passes(&self) -> watch::Receiver<u64> {
+        self.passes.subscribe()
+    }
+
     /// Whether the partition's log was found damaged.
     #[must_use]
     pub fn is_damaged(&self, topic: TopicId, index: i32) -> bool {

@@ -12,12 +12,11 @@ use crate::authority::{Commit, commit};
 use crate::broker::Shared;
 use crate::config::topic;
 
+/// Where group coordinators keep their state.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
 /// Topics that Kafka keeps for itself.
-const INTERNAL: [&str; 3] = [
-    "__consumer_offsets",
-    "__transaction_state",
-    "__share_group_state",
-];
+const INTERNAL: [&str; 3] = [OFFSETS_TOPIC, "__transaction_state", "__share_group_state"];
 
 /// The largest partition count of a topic, so that a slip of the hand cannot fill the store.
 const PARTITIONS_MAX: i32 = 10_000;

@@ -184,7 +184,7 @@ impl State {
             Request::ConsumerGroupDescribe(group_id) => {
                 Response::ConsumerGroupDescribe(self.describe_consumer(group_id, turn))
             }
-            Request::ListGroups(request) => Response::ListGroups(self.list(request)),
+            Request::ListGroups(request) => Response::ListGroups(Ok(self.list(request))),
             Request::DeleteGroup(group_id) => {
                 Response::DeleteGroup(match self.delete_group(group_id, turn) {
                     Ok(()) => ErrorCode::None,

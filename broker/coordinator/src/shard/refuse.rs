@@ -71,7 +71,7 @@ pub(super) fn refuse(request: &Request<'_>, version: i16, error: ErrorCode) -> R
             })
         }
         // The error belongs to the whole response, which the host writes.
-        Request::ListGroups(_) => Response::ListGroups(Vec::new()),
+        Request::ListGroups(_) => Response::ListGroups(Err(error)),
         Request::DeleteGroup(_) => Response::DeleteGroup(error),
     }
 }

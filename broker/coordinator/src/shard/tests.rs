@@ -357,7 +357,7 @@ fn lists_are_filtered_without_regard_to_case() {
             types_filter: types.iter().map(|name| (*name).into()).collect(),
         };
         match world.ask(Request::ListGroups(request), 5) {
-            Response::ListGroups(groups) => groups.len(),
+            Response::ListGroups(groups) => groups.expect("groups are listed").len(),
             other => panic!("{other:?}"),
         }
     };

@@ -1,0 +1,344 @@
+//! A loaded shard: its steps are appended, and its replies wait for the commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_coordinator::{Record, Request, RequestContext, Response, Shard, Step, Ticket};
+use esker_protocol::messages::consumer_group_describe_response::DescribedGroup as DescribedConsumerGroup;
+use esker_protocol::messages::describe_groups_response::DescribedGroup;
+use esker_protocol::messages::{
+    ConsumerGroupHeartbeatResponse, JoinGroupResponse, SyncGroupResponse,
+};
+use esker_protocol::records::{BatchBuilder, BatchOptions};
+use esker_protocol::{ErrorCode, Offset, Timestamp, TopicId};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::Submitted;
+use super::load::Loaded;
+use super::view::World;
+use crate::broker::Shared;
+use crate::partition::{Partition, ProduceFailure};
+
+/// A reply, and what must be committed before it leaves.
+type Answered = (Response, Offset);
+
+pub(super) struct Active {
+    shard: Shard,
+    /// Who waits for which ticket.
+    waiting: BTreeMap<Ticket, oneshot::Sender<Answered>>,
+    tickets: u64,
+    /// The end of what the shard rests on: replies wait until it is committed.
+    end: Offset,
+    failed: Option<AppendProblem>,
+    /// When the loop will look at the timers.
+    planned_due: Option<i64>,
+}
+
+/// Why a step's records cannot be appended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AppendProblem {
+    #[error("{0}")]
+    Refused(#[from] ProduceFailure),
+    #[error("{0}")]
+    Build(#[from] esker_protocol::records::BuildError),
+    #[error("{0}")]
+    Record(#[from] esker_coordinator::RecordError),
+}
+
+impl AppendProblem {
+    /// What a client is told, as Kafka tells it.
+    fn code(&self) -> ErrorCode {
+        match self {
+            AppendProblem::Refused(ProduceFailure::NotLeader) => ErrorCode::NotCoordinator,
+            AppendProblem::Refused(ProduceFailure::Invalid(_))
+            | AppendProblem::Build(_)
+            | AppendProblem::Record(_) => ErrorCode::UnknownServerError,
+            // Retriable: the log may have room, or be another broker's, when the client asks again.
+            AppendProblem::Refused(ProduceFailure::Append(_)) => ErrorCode::CoordinatorNotAvailable,
+        }
+    }
+}
+
+impl Active {
+    /// Lets a loaded shard begin: its timers start, and it hears of the topics that are gone.
+    pub(super) fn begin(
+        shared: &Arc<Shared>,
+        partition: &Arc<Partition>,
+        loaded: Loaded,
+    ) -> Active {
+        let mut active = Active {
+            shard: loaded.shard,
+            waiting: BTreeMap::new(),
+            tickets: 0,
+            end: loaded.end,
+            failed: None,
+            planned_due: None,
+        };
+        let world = World::now(shared);
+        let step = active.shard.loaded(&world.view());
+        active.carry_out(partition, world.wall(), step);
+        let image = shared.image();
+        let deleted: Vec<(String, TopicId)> = image
+            .deleted()
+            .map(|(id, deleted)| (deleted.value.topic.clone(), id))
+            .collect();
+        if !deleted.is_empty() && active.failed.is_none() {
+            active.topics_deleted(shared, partition, &deleted);
+        }
+        active
+    }
+
+    pub(super) fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    pub(super) fn failed(&self) -> Option<&AppendProblem> {
+        self.failed.as_ref()
+    }
+
+    pub(super) fn next_due(&self) -> Option<i64> {
+        self.shard.next_due()
+    }
+
+    /// Notes when the loop looks again.
+    pub(super) fn plan_due(&mut self) -> Option<i64> {
+        self.planned_due = self.shard.next_due();
+        self.planned_due
+    }
+
+    /// Whether a timer is due before the loop looks again.
+    pub(super) fn is_earlier_due(&self) -> bool {
+        match (self.shard.next_due(), self.planned_due) {
+            (Some(due), Some(planned)) => due < planned,
+            (due, None) => due.is_some(),
+            (None, Some(_)) => false,
+        }
+    }
+
+    pub(super) fn submit(
+        &mut self,
+        shared: &Arc<Shared>,
+        partition: &Arc<Partition>,
+        request: Request<'_>,
+        context: &RequestContext<'_>,
+    ) -> Submitted {
+        let world = World::now(shared);
+        let ticket = Ticket(self.tickets);
+        self.tickets += 1;
+        let (sender, mut receiver) = oneshot::channel();
+        self.waiting.insert(ticket, sender);
+        // These two wait for other members, and may wait until the shard ends.
+        let unanswered = match &request {
+            Request::JoinGroup(_) | Request::SyncGroup(_) => Some(Shard::refuse(
+                &request,
+                context.version,
+                ErrorCode::NotCoordinator,
+            )),
+            _ => None,
+        };
+        let step = self.shard.handle(request, ticket, context, &world.view());
+        self.carry_out(partition, world.wall(), step);
+        let wait = Wait {
+            partition: Arc::clone(partition),
+            time_max: shared.config.offsets_commit_timeout,
+            unanswered,
+        };
+        match receiver.try_recv() {
+            Ok((response, end)) if partition.high_watermark() >= end => Submitted::Ready(response),
+            Ok(answered) => {
+                Submitted::Waiting(Box::pin(
+                    async move { Some(wait.committed(answered).await) },
+                ))
+            }
+            Err(oneshot::error::TryRecvError::Empty) => Submitted::Waiting(Box::pin(async move {
+                match receiver.await {
+                    Ok(answered) => Some(wait.committed(answered).await),
+                    Err(_) => wait.lost(),
+                }
+            })),
+            Err(oneshot::error::TryRecvError::Closed) => {
+                Submitted::Waiting(Box::pin(async move { wait.lost() }))
+            }
+        }
+    }
+
+    pub(super) fn tick(&mut self, shared: &Arc<Shared>, partition: &Arc<Partition>) {
+        let world = World::now(shared);
+        let step = self.shard.tick(&world.view());
+        self.carry_out(partition, world.wall(), step);
+    }
+
+    pub(super) fn topics_deleted(
+        &mut self,
+        shared: &Arc<Shared>,
+        partition: &Arc<Partition>,
+        deleted: &[(String, TopicId)],
+    ) {
+        let world = World::now(shared);
+        let step = self.shard.topics_deleted(deleted, &world.view());
+        self.carry_out(partition, world.wall(), step);
+    }
+
+    /// Appends a step's records and hands out its replies. After a failure all who wait learn that
+    /// the shard has ended.
+    fn carry_out(&mut self, partition: &Partition, now: Timestamp, step: Step) {
+        let appended = self.append(partition, now, &step);
+        for (ticket, mut response) in step.replies {
+            if let Err(problem) = &appended {
+                set_code(&mut response, problem.code());
+            }
+            if let Some(waiting) = self.waiting.remove(&ticket) {
+                // Whoever asked may be gone.
+                let _ = waiting.send((response, self.end));
+            }
+        }
+        if let Err(problem) = appended {
+            self.failed = Some(problem);
+            self.waiting.clear();
+        }
+    }
+
+    fn append(
+        &mut self,
+        partition: &Partition,
+        now: Timestamp,
+        step: &Step,
+    ) -> Result<(), AppendProblem> {
+        let bytes_max = partition.config().message_bytes_max as usize;
+        let mut batch = BatchBuilder::new(BatchOptions::default());
+        for record in &step.records {
+            let (key, value) = Record::encode(record)?;
+            let record_bytes = BatchBuilder::record_bytes_max(Some(&key), value.as_deref(), &[]);
+            let is_full = batch.size_estimate().saturating_add(record_bytes) > bytes_max;
+            // What stands or falls together is one batch, or is refused by the log.
+            if is_full && !step.is_atomic && !batch.is_empty() {
+                self.append_batch(partition, now, &batch)?;
+                batch = BatchBuilder::new(BatchOptions::default());
+            }
+            batch.append(now, Some(&key), value.as_deref(), &[])?;
+        }
+        if !batch.is_empty() {
+            self.append_batch(partition, now, &batch)?;
+        }
+        Ok(())
+    }
+
+    fn append_batch(
+        &mut self,
+        partition: &Partition,
+        now: Timestamp,
+        batch: &BatchBuilder,
+    ) -> Result<(), AppendProblem> {
+        let appended = partition.append(batch.build()?, now, true)?;
+        self.end = self.end.max(appended.end);
+        Ok(())
+    }
+}
+
+/// Waits for the commit that a reply rests on.
+struct Wait {
+    partition: Arc<Partition>,
+    time_max: Duration,
+    /// The refusal of a request that may wait for others.
+    unanswered: Option<Response>,
+}
+
+impl Wait {
+    /// The response, once `end` is committed; within `offsets.commit.timeout.ms`.
+    async fn committed(self, (mut response, end): Answered) -> Response {
+        let deadline = Instant::now() + self.time_max;
+        let wake = Arc::new(Notify::new());
+        let partition = &self.partition;
+        loop {
+            partition.wake_above(end + -1, Arc::downgrade(&wake));
+            if partition.high_watermark() >= end {
+                return response;
+            }
+            let code = if partition.leading().is_none() || partition.is_offline() {
+                ErrorCode::NotCoordinator
+            } else if timeout_at(deadline, wake.notified()).await.is_ok() {
+                continue;
+            } else {
+                // It may yet be committed; a client that asks again finds out.
+                ErrorCode::CoordinatorNotAvailable
+            };
+            set_code(&mut response, code);
+            return response;
+        }
+    }
+
+    /// The shard has ended without an answer; `None` closes the connection.
+    fn lost(mut self) -> Option<Response> {
+        if self.partition.leading().is_some() {
+            let code = ErrorCode::CoordinatorNotAvailable;
+            self.unanswered
+                .iter_mut()
+                .for_each(|response| set_code(response, code));
+        }
+        self.unanswered
+    }
+}
+
+/// Makes an error of a response that must not be told.
+fn set_code(response: &mut Response, code: ErrorCode) {
+    let number = code.code();
+    match response {
+        Response::JoinGroup(join) => {
+            *join = JoinGroupResponse {
+                error_code: number,
+                member_id: std::mem::take(&mut join.member_id),
+                generation_id: -1,
+                ..JoinGroupResponse::default()
+            };
+        }
+        Response::SyncGroup(sync) => {
+            *sync = SyncGroupResponse {
+                error_code: number,
+                ..SyncGroupResponse::default()
+            };
+        }
+        Response::Heartbeat(heartbeat) => heartbeat.error_code = number,
+        Response::LeaveGroup(leave) => {
+            leave.error_code = number;
+            leave.members.clear();
+        }
+        Response::OffsetCommit(commit) => {
+            let topics = commit.topics.iter_mut();
+            for partition in topics.flat_map(|topic| topic.partitions.iter_mut()) {
+                partition.error_code = number;
+            }
+        }
+        Response::OffsetFetch(group) => {
+            group.error_code = number;
+            group.topics.clear();
+        }
+        Response::OffsetDelete(delete) => {
+            delete.error_code = number;
+            delete.topics.clear();
+        }
+        Response::ConsumerGroupHeartbeat(heartbeat) => {
+            *heartbeat = ConsumerGroupHeartbeatResponse {
+                error_code: number,
+                ..ConsumerGroupHeartbeatResponse::default()
+            };
+        }
+        Response::DescribeGroup(group) => {
+            *group = DescribedGroup {
+                error_code: number,
+                group_id: std::mem::take(&mut group.group_id),
+                ..DescribedGroup::default()
+            };
+        }
+        Response::ConsumerGroupDescribe(group) => {
+            *group = DescribedConsumerGroup {
+                error_code: number,
+                group_id: std::mem::take(&mut group.group_id),
+                ..DescribedConsumerGroup::default()
+            };
+        }
+        Response::ListGroups(groups) => *groups = Err(code),
+        Response::DeleteGroup(deleted) => *deleted = code,
+    }
+}

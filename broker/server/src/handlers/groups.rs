@@ -1,0 +1,109 @@
+//! What the handlers of the group APIs share: who asks, and how an answer is waited for.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use esker_coordinator::{Request, RequestContext, Response};
+use esker_protocol::frame::RequestFrame;
+use esker_protocol::primitive::Response as ResponseMessage;
+
+use super::Answer;
+use crate::broker::Shared;
+use crate::connection::Reply;
+use crate::coordinators::Submitted;
+
+/// The bits of the operations that exist on a group: read, delete, describe, describe configs, alter
+/// configs. Without an authoriser all are allowed.
+pub(crate) const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
+
+/// Who asks.
+pub(crate) struct Caller<'a> {
+    /// The client's id, or nothing.
+    pub(crate) client_id: &'a str,
+    host: String,
+    version: i16,
+}
+
+impl<'a> Caller<'a> {
+    /// The sender of a request.
+    pub(crate) fn of(request: &'a RequestFrame<'_>, peer: SocketAddr) -> Caller<'a> {
+        Caller {
+            client_id: request.client_id.as_deref().unwrap_or_default(),
+            host: host(peer.ip()),
+            version: request.version,
+        }
+    }
+
+    /// As coordinators see it.
+    pub(crate) fn context(&self) -> RequestContext<'_> {
+        RequestContext {
+            version: self.version,
+            client_id: self.client_id,
+            client_host: &self.host,
+        }
+    }
+}
+
+/// An address as Kafka shows it: Java writes all groups of an IPv6 address.
+fn host(ip: IpAddr) -> String {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => format!("/{ip}"),
+        IpAddr::V6(ip) => {
+            let groups = ip.segments().map(|group| format!("{group:x}"));
+            format!("/{}", groups.join(":"))
+        }
+    }
+}
+
+/// Hands the request to its group's coordinator and answers with what `encode` makes of the
+/// response; `None` closes the connection.
+pub(crate) fn submit<B: ResponseMessage>(
+    shared: &Arc<Shared>,
+    answer: Answer,
+    group_id: &str,
+    request: Request<'_>,
+    context: &RequestContext<'_>,
+    encode: impl FnOnce(Response) -> Option<B> + Send + 'static,
+) -> Reply {
+    match shared
+        .coordinators
+        .submit(shared, group_id, request, context)
+    {
+        Submitted::Ready(response) => match encode(response) {
+            Some(body) => super::reply(&answer, &body),
+            None => Reply::Close,
+        },
+        Submitted::Waiting(response) => Reply::Later(Box::pin(async move {
+            let body = encode(response.await?)?;
+            super::respond(&answer, &body).map(Into::into)
+        })),
+    }
+}
+
+/// Waits for all of several answers, in order. `None` where one of them is lost.
+pub(crate) async fn all(submitted: Vec<Submitted>) -> Option<Vec<Response>> {
+    let mut responses = Vec::with_capacity(submitted.len());
+    for one in submitted {
+        responses.push(match one {
+            Submitted::Ready(response) => response,
+            Submitted::Waiting(response) => response.await?,
+        });
+    }
+    Some(responses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host;
+
+    #[test]
+    fn addresses_are_shown_as_java_shows_them() {
+        for (ip, shown) in [
+            ("127.0.0.1", "/127.0.0.1"),
+            ("::ffff:10.0.0.7", "/10.0.0.7"),
+            ("::1", "/0:0:0:0:0:0:0:1"),
+        ] {
+            assert_eq!(host(ip.parse().expect("an address")), shown);
+        }
+    }
+}

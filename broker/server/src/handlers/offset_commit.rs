@@ -1,0 +1,145 @@
+//! OffsetCommit: a group notes how far it has read.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use esker_coordinator::{Request, Response};
+use esker_protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
+use esker_protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use esker_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
+use esker_protocol::{ErrorCode, TopicId};
+
+use super::Answer;
+use super::groups::{self, Caller};
+use crate::broker::Shared;
+use crate::connection::Reply;
+
+/// The first version that names topics by id.
+const TOPIC_ID_VERSION_MIN: i16 = 10;
+
+/// Answers for topics and partitions that do not exist, and for the others once their offsets are
+/// committed.
+pub(crate) fn apply(
+    shared: &Arc<Shared>,
+    answer: Answer,
+    caller: &Caller<'_>,
+    request: OffsetCommitRequest<'_>,
+) -> Reply {
+    let group_id = request.group_id.to_string();
+    let mut refused = Vec::new();
+    let mut known = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        resolve(shared, answer.version, topic, &mut known, &mut refused);
+    }
+    if known.is_empty() {
+        let response = OffsetCommitResponse {
+            topics: refused,
+            ..OffsetCommitResponse::default()
+        };
+        return super::reply(&answer, &response);
+    }
+    let request = Request::OffsetCommit(OffsetCommitRequest {
+        topics: known,
+        ..request
+    });
+    let context = caller.context();
+    groups::submit(shared, answer, &group_id, request, &context, move |r| {
+        let Response::OffsetCommit(mut response) = r else {
+            return None;
+        };
+        merge(&mut response.topics, &refused);
+        if answer.version < TOPIC_ID_VERSION_MIN {
+            for topic in &mut response.topics {
+                topic.topic_id = TopicId::ZERO;
+            }
+        } else {
+            for topic in &mut response.topics {
+                topic.name = Cow::Borrowed("");
+            }
+        }
+        Some(response)
+    })
+}
+
+/// Sorts a topic's partitions into those that exist, under the topic's name and id, and refusals.
+fn resolve<'a>(
+    shared: &Shared,
+    version: i16,
+    mut topic: OffsetCommitRequestTopic<'a>,
+    known: &mut Vec<OffsetCommitRequestTopic<'a>>,
+    refused: &mut Vec<OffsetCommitResponseTopic<'static>>,
+) {
+    let by_id = version >= TOPIC_ID_VERSION_MIN;
+    let found = if by_id {
+        shared.topic_name(topic.topic_id).map(|name| {
+            topic.name = Cow::Owned(name);
+            topic.topic_id
+        })
+    } else {
+        shared.topic_id(&topic.name)
+    };
+    let image = shared.image();
+    let mut unknown = Vec::new();
+    let code = match found {
+        Some(id) => {
+            topic.topic_id = id;
+            topic.partitions.retain(|partition| {
+                let exists = image.partition(id, partition.partition_index).is_some();
+                if !exists {
+                    unknown.push(partition.partition_index);
+                }
+                exists
+            });
+            ErrorCode::UnknownTopicOrPartition
+        }
+        None => {
+            unknown.extend(topic.partitions.drain(..).map(|p| p.partition_index));
+            if by_id {
+                ErrorCode::UnknownTopicId
+            } else {
+                ErrorCode::UnknownTopicOrPartition
+            }
+        }
+    };
+    if !unknown.is_empty() {
+        refused.push(OffsetCommitResponseTopic {
+            name: Cow::Owned(topic.name.to_string()),
+            topic_id: topic.topic_id,
+            partitions: unknown
+                .into_iter()
+                .map(|partition_index| OffsetCommitResponsePartition {
+                    partition_index,
+                    error_code: code.code(),
+                })
+                .collect(),
+        });
+    }
+    if !topic.partitions.is_empty() {
+        known.push(topic);
+    }
+}
+
+/// Puts the refusals beside the coordinator's answers, one entry a topic.
+fn merge(
+    topics: &mut Vec<OffsetCommitResponseTopic<'static>>,
+    refused: &[OffsetCommitResponseTopic<'static>],
+) {
+    if refused.is_empty() {
+        return;
+    }
+    let places: BTreeMap<(String, TopicId), usize> = topics
+        .iter()
+        .enumerate()
+        .map(|(place, topic)| ((topic.name.to_string(), topic.topic_id), place))
+        .collect();
+    for refusal in refused {
+        let place = places.get(&(refusal.name.to_string(), refusal.topic_id));
+        match place.and_then(|place| topics.get_mut(*place)) {
+            Some(topic) => topic.partitions.extend_from_slice(&refusal.partitions),
+            None => topics.push(refusal.clone()),
+        }
+    }
+}
