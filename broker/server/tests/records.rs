@@ -100,7 +100,7 @@ async fn requests_of_a_connection_keep_their_order_where_they_are_compressed_ane
     create(&mut wire, "topic", 1, &[("compression.type", "zstd")]).await;
     // All sent before any answer is read.
     for sequence in 0..20 {
-        let request = produce_request("topic", compressed(Compression::Gzip, 2 * sequence), 1);
+        let request = produce_request("topic", compressed(Compression::Gzip, 2 * sequence), -1);
         wire.send(12, &request).await;
     }
     for _ in 0..20 {

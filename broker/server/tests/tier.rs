@@ -127,8 +127,8 @@ async fn cold_records_are_deleted_for_good() {
     assert_eq!(fetch(&mut wire, "topic", 16, 4096).await.0, out_of_range);
     read_all(&mut wire, 17, 40).await;
     // Another broker would read the start in the tier key.
-    let partition = broker.shared().partitions.all().remove(0);
-    let tier = broker.shared().image().tier(partition.topic_id, 0).cloned();
+    let topic = broker.shared().topic_id("topic").expect("a topic");
+    let tier = broker.shared().image().tier(topic, 0).cloned();
     assert_eq!(tier.map(|tier| tier.value.log_start.0), Some(17));
     broker.stop().await;
 

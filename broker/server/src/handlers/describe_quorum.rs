@@ -17,7 +17,10 @@ use crate::connection::Reply;
 /// The topic that a Kafka cluster keeps its metadata in.
 const METADATA_TOPIC: &str = "__cluster_metadata";
 
-/// The first version that names nodes.
+/// The first version that says when a replica has fetched.
+const TIMES_VERSION_MIN: i16 = 1;
+
+/// The first version that names nodes and directories.
 const NODES_VERSION_MIN: i16 = 2;
 
 /// Answers for the one partition of the metadata.
@@ -67,14 +70,17 @@ fn unknown<'a>(request: &DescribeQuorumRequest<'_>) -> DescribeQuorumResponse<'a
 
 fn quorum<'a>(shared: &Shared, version: i16) -> DescribeQuorumResponse<'a> {
     let image = shared.image();
-    let now = shared.environment.now().0;
+    let now = match version {
+        TIMES_VERSION_MIN.. => shared.environment.now().0,
+        _ => -1,
+    };
     let end = i64::try_from(image.revision().0).unwrap_or(i64::MAX);
     let controller = image.controller();
     let leader = controller.map_or(shared.config.node_id, |controller| controller.value.broker);
     // The controller epoch is the revision that made the key.
     let epoch = controller.map_or(0, |controller| controller.create_revision.0);
     let state = |id: BrokerId| {
-        let broker = image.broker(id);
+        let broker = image.broker(id).filter(|_| version >= NODES_VERSION_MIN);
         let directory = broker.and_then(|broker| broker.value.directories.first());
         ReplicaState {
             replica_id: id.0,
