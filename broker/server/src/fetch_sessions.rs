@@ -419,6 +419,11 @@ fn next_epoch(epoch: i32) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn interest(index: i32, offset: i64) -> Interest {
@@ -638,9 +643,115 @@ mod tests {
 
     #[test]
     fn the_partitions_of_all_sessions_are_bounded() {
-        let mut cache = Cache::default();
-        cache.partitions = PARTITIONS_MAX - 1;
+        let mut cache = Cache {
+            partitions: PARTITIONS_MAX - 1,
+            ..Cache::default()
+        };
         assert!(cache.make_room(10, 1, Instant::now()));
         assert!(!cache.make_room(10, 2, Instant::now()));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Full {
+            session: usize,
+            partitions: i32,
+        },
+        Next {
+            session: usize,
+            listed: Vec<i32>,
+            forgotten: Vec<i32>,
+        },
+        Close {
+            session: usize,
+        },
+        Wait {
+            seconds: u64,
+        },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let session = 0..6_usize;
+        let some = || vec(0..8_i32, 0..4);
+        prop_oneof![
+            (session.clone(), 1..8_i32).prop_map(|(session, partitions)| Step::Full {
+                session,
+                partitions
+            }),
+            (session.clone(), some(), some()).prop_map(|(session, listed, forgotten)| {
+                Step::Next {
+                    session,
+                    listed,
+                    forgotten,
+                }
+            }),
+            session.prop_map(|session| Step::Close { session }),
+            (1..200_u64).prop_map(|seconds| Step::Wait { seconds }),
+        ]
+    }
+
+    proptest! {
+        /// Each session fetches what its client asked for, whatever happens to the others, and the
+        /// counts of the cache are those of its sessions.
+        #[test]
+        fn sessions_remember_what_their_clients_do(steps in vec(step(), 1..60)) {
+            const SLOTS: usize = 3;
+            let mut harness = Harness::new(SLOTS);
+            // What each client believes: id, next epoch, partitions.
+            let mut clients: Vec<Option<(i32, i32, BTreeSet<i32>)>> = vec![None; 6];
+            for step in steps {
+                match step {
+                    Step::Full { session, partitions } => {
+                        let old = clients[session].take().map_or(0, |(id, ..)| id);
+                        let all: Vec<Interest> =
+                            (0..partitions).map(|index| interest(index, 0)).collect();
+                        let answered = vec![quiet(1); all.len()];
+                        let id = harness.full(old, &all, &answered);
+                        if id != 0 {
+                            clients[session] = Some((id, 1, (0..partitions).collect()));
+                        }
+                    }
+                    Step::Next { session, listed, forgotten } => {
+                        let Some((id, epoch, mut known)) = clients[session].take() else {
+                            continue;
+                        };
+                        let named: Vec<Interest> =
+                            listed.iter().map(|index| interest(*index, 7)).collect();
+                        known.extend(listed);
+                        for index in &forgotten {
+                            known.remove(index);
+                        }
+                        match harness.next(id, epoch, &named, &forgotten) {
+                            Ok((Opened::Continued { .. }, indexes, all)) => {
+                                let distinct: BTreeSet<i32> = indexes.iter().copied().collect();
+                                prop_assert_eq!(distinct.len(), indexes.len());
+                                prop_assert_eq!(&distinct, &known);
+                                prop_assert!(all.len() == known.len());
+                                clients[session] = Some((id, epoch + 1, known));
+                            }
+                            Ok(_) => prop_assert!(known.is_empty()),
+                            // It lost its slot.
+                            Err(code) => {
+                                prop_assert_eq!(code, ErrorCode::FetchSessionIdNotFound);
+                            }
+                        }
+                    }
+                    Step::Close { session } => {
+                        if let Some((id, ..)) = clients[session].take() {
+                            let closed = harness.next(id, EPOCH_FINAL, &[], &[]);
+                            prop_assert!(closed.is_ok());
+                        }
+                    }
+                    Step::Wait { seconds } => harness.now += Duration::from_secs(seconds),
+                }
+                let cache = lock(&harness.sessions.cache);
+                prop_assert!(cache.sessions.len() <= SLOTS);
+                let counted: usize = cache.sessions.values().map(|e| e.partitions).sum();
+                prop_assert_eq!(counted, cache.partitions);
+                for entry in cache.sessions.values() {
+                    prop_assert_eq!(lock(&entry.session).len(), entry.partitions);
+                }
+            }
+        }
     }
 }

@@ -4,8 +4,9 @@ mod common;
 
 use std::borrow::Cow;
 
-use common::{Stores, Wire, batch, create, produce};
+use common::{Stores, Wire, api_range, batch, create, produce};
 use esker_protocol::ErrorCode;
+use esker_protocol::api::ApiKey;
 use esker_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use esker_protocol::messages::*;
 
@@ -48,19 +49,32 @@ async fn send(
     resources: Vec<incremental_alter_configs_request::AlterConfigsResource<'_>>,
     validate_only: bool,
 ) -> Vec<(i16, String)> {
+    send_as(wire, 1, resources, validate_only).await
+}
+
+async fn send_as(
+    wire: &mut Wire,
+    version: i16,
+    resources: Vec<incremental_alter_configs_request::AlterConfigsResource<'_>>,
+    validate_only: bool,
+) -> Vec<(i16, String)> {
     let request = IncrementalAlterConfigsRequest {
         resources,
         validate_only,
     };
-    wire.call(1, &request, |r: IncrementalAlterConfigsResponse<'_>| {
-        let responses = r.responses.iter();
-        responses
-            .map(|one| {
-                let message = one.error_message.as_deref().unwrap_or_default();
-                (one.error_code, message.to_owned())
-            })
-            .collect()
-    })
+    wire.call(
+        version,
+        &request,
+        |r: IncrementalAlterConfigsResponse<'_>| {
+            let responses = r.responses.iter();
+            responses
+                .map(|one| {
+                    let message = one.error_message.as_deref().unwrap_or_default();
+                    (one.error_code, message.to_owned())
+                })
+                .collect()
+        },
+    )
     .await
 }
 
@@ -405,7 +419,11 @@ async fn words_join_and_leave_a_topics_list() {
         (SUBTRACT, "delete", "compact"),
     ] {
         let operations = [("cleanup.policy", operation, Some(words))];
-        assert_eq!(alter(&mut wire, TOPIC, "topic", &operations).await.0, 0);
+        for version in api_range(ApiKey::IncrementalAlterConfigs) {
+            let resource = incremental(TOPIC, "topic", &operations);
+            let answered = send_as(&mut wire, version, vec![resource], false).await;
+            assert_eq!(answered, [(0, String::new())], "version {version}");
+        }
         let policy = describe(&mut wire, TOPIC, "topic", "cleanup.policy").await;
         assert_eq!(
             policy.and_then(|shown| shown.value).as_deref(),

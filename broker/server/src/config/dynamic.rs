@@ -479,13 +479,17 @@ fn check_change(current: &BrokerSettings, next: &BrokerSettings) -> Result<(), S
         };
         let failed = format!("Dynamic thread count update validation failed for {name}={new}");
         if new == old {
-        } else if new < 1 {
+            continue;
+        }
+        if new < 1 {
             return Err(format!("{failed}, value should be at least 1"));
-        } else if new < old / 2 {
+        }
+        if new < old / 2 {
             return Err(format!(
                 "{failed}, value should be at least half the current value {old}"
             ));
-        } else if new > old.saturating_mul(2) {
+        }
+        if new > old.saturating_mul(2) {
             return Err(format!(
                 "{failed}, value should not be greater than double the current value {old}"
             ));

@@ -199,31 +199,26 @@ fn check_value(key: &GroupKey, value: &str) -> Result<(), String> {
         |problem: &str| format!("Invalid value {value} for configuration {name}: {problem}");
     key.kind.check(value).map_err(invalid)?;
     match key.kind {
-        Kind::Int => {
-            let number: i64 = value.trim().parse().unwrap_or(i64::MIN);
-            if number < key.least {
-                return Err(invalid(&format!("Value must be at least {}", key.least)));
-            }
+        Kind::Int if value.trim().parse().unwrap_or(i64::MIN) < key.least => {
+            Err(invalid(&format!("Value must be at least {}", key.least)))
         }
-        Kind::String if name == "share.isolation.level" => {
-            if !["read_committed", "read_uncommitted"].contains(&value) {
-                return Err(invalid(
-                    "String must be one of: read_committed, read_uncommitted",
-                ));
-            }
-        }
-        Kind::String => {
-            let fits = ["earliest", "latest"].contains(&value)
-                || value.strip_prefix("by_duration:").is_some_and(is_duration);
-            if !fits {
-                return Err(invalid(
-                    "Invalid value for auto.offset.reset. The value must be either 'earliest', 'latest' or of the format 'by_duration:<PnDTnHnMn.nS.>'.",
-                ));
-            }
-        }
-        _ => {}
+        Kind::String if name == "share.isolation.level" => match value {
+            "read_committed" | "read_uncommitted" => Ok(()),
+            _ => Err(invalid(
+                "String must be one of: read_committed, read_uncommitted",
+            )),
+        },
+        Kind::String if !is_offset_reset(value) => Err(invalid(
+            "Invalid value for auto.offset.reset. The value must be either 'earliest', 'latest' or of the format 'by_duration:<PnDTnHnMn.nS.>'.",
+        )),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Whether the text says where a share group begins.
+fn is_offset_reset(value: &str) -> bool {
+    let duration = value.strip_prefix("by_duration:");
+    ["earliest", "latest"].contains(&value) || duration.is_some_and(is_duration)
 }
 
 /// Whether the text is a duration of ISO 8601 that is not negative, as Java reads it.
