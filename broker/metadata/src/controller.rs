@@ -16,6 +16,7 @@
 
 mod batch;
 mod cluster;
+mod configs;
 mod epochs;
 mod names;
 mod partitions;
@@ -27,6 +28,7 @@ pub use cluster::{
     RegistrationError, create_cluster, elect_controller, is_replaced, mark_bucket_used, register,
     take_producer_ids,
 };
+pub use configs::set_configs;
 pub use epochs::{NotRegistered, is_fresh, led_anew, raise_epochs};
 pub use names::{InvalidTopicName, TOPIC_NAME_BYTES_MAX, validate_topic_name};
 pub use partitions::effective_min_isr;

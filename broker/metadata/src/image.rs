@@ -356,6 +356,23 @@ impl Image {
     pub fn config(&self, kind: ConfigKind, name: &str) -> Option<&Arc<Versioned<ConfigValue>>> {
         self.configs.get(&(kind, name.to_owned()))
     }
+
+    /// How many keys of settings there are, of all kinds.
+    #[must_use]
+    pub fn configs_count(&self) -> usize {
+        self.configs.size()
+    }
+
+    /// All that an administrator configured of one kind, sorted by name.
+    pub fn configs(
+        &self,
+        kind: ConfigKind,
+    ) -> impl Iterator<Item = (&str, &Arc<Versioned<ConfigValue>>)> {
+        self.configs
+            .range((kind, String::new())..)
+            .take_while(move |((of, _), _)| *of == kind)
+            .map(|((_, name), value)| (name.as_str(), value))
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@ use std::fmt;
 
 use esker_protocol::{BrokerId, TopicId};
 
+/// The name under which [`ConfigKind::Broker`] holds what all brokers have.
+pub const ALL_BROKERS: &str = "default";
+
 /// The prefix that a cluster has where none is configured.
 pub const PREFIX_DEFAULT: &str = "/esker";
 /// The longest prefix: keys stay readable, and transactions within their bytes.

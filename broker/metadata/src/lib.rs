@@ -8,6 +8,7 @@
 pub mod contract;
 pub mod controller;
 pub mod embedded;
+pub mod features;
 pub mod image;
 pub mod keys;
 pub mod memory;

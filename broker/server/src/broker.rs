@@ -8,6 +8,7 @@
 //! Nothing is changed anywhere before everything that can be refused has been checked, as far as
 //! the order of the protocols allows it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -23,11 +24,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::commit::{self, Dirty};
+use crate::config::dynamic::BrokerSettings;
 use crate::config::{Config, Durability, Endpoint, HostPort};
+use crate::configs::{self, Joined};
 use crate::connection::{FrameBudget, Limits, ResponseBudget};
 use crate::coordinators::Coordinators;
 use crate::dispatch::Dispatcher;
 use crate::environment::{Environment, Listener, Work};
+use crate::fetch_sessions::FetchSessions;
 use crate::listener::Gate;
 use crate::membership::{Member, MembershipError, Registration};
 use crate::metrics::Metrics;
@@ -57,6 +61,8 @@ pub struct Shared {
     pub tiering: Tiering,
     /// Producer ids.
     pub producer_ids: ProducerIds,
+    /// What consumers have fetched lately.
+    pub fetch_sessions: FetchSessions,
     /// Tells when partitions begin to be led.
     pub replicas: Replicas,
     /// The group coordinators of this broker.
@@ -69,6 +75,8 @@ pub struct Shared {
     pub stopping: CancellationToken,
     /// This process's registration.
     pub registration: Registration,
+    /// This broker's settings, as they are now.
+    pub joined: Joined,
     images: watch::Receiver<Arc<Image>>,
 }
 
@@ -86,6 +94,18 @@ impl Shared {
     #[must_use]
     pub fn image(&self) -> Arc<Image> {
         Arc::clone(&self.images.borrow())
+    }
+
+    /// This broker's settings, those included that were changed while it runs.
+    #[must_use]
+    pub fn settings(&self) -> Arc<BrokerSettings> {
+        configs::settings(self, &self.image())
+    }
+
+    /// The settings that a group has of its own, by Kafka's names.
+    #[must_use]
+    pub fn group_overrides(&self, group: &str) -> BTreeMap<String, String> {
+        configs::group_overrides(&self.image(), group)
     }
 
     /// Follows the image.
@@ -326,12 +346,14 @@ impl Broker {
                 .map(|directory| (directory, Dirty::default()))
                 .collect(),
             producer_ids: ProducerIds::default(),
+            fetch_sessions: FetchSessions::new(config.fetch_sessions_max),
             replicas: Replicas::default(),
             coordinators: Coordinators::default(),
             responses: ResponseBudget::new(config.responses_bytes_max),
             metrics,
             stopping: stages.listeners.stop.clone(),
             registration,
+            joined: Joined::default(),
             images,
             config,
             environment,
@@ -573,7 +595,17 @@ impl Bound {
                 budget: FrameBudget::new(config.requests_bytes_max, config.request_bytes_max),
                 idle: config.connection_idle,
             },
-            connections_max: config.connections_max,
+            connections_max: {
+                let shared = Arc::clone(shared);
+                // What the process can bear is in the configuration that it started with.
+                Arc::new(move || {
+                    let given = shared.config.connections_max;
+                    shared
+                        .settings()
+                        .connections_max(given)
+                        .min(shared.config.sockets_max)
+                })
+            },
             open: Arc::new(AtomicUsize::new(0)),
             metrics: Arc::clone(&shared.metrics),
         };

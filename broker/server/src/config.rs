@@ -4,10 +4,15 @@
 //! accepted with one warning; a key that neither knows is an error that names the nearest.
 //! Components (disk, network, stores) are not here: see [`crate::environment`].
 
+pub mod change;
+pub mod client_metrics;
+pub mod dynamic;
+pub mod group;
 pub mod kafka_keys;
 pub mod keys;
 pub mod kind;
 pub mod properties;
+pub mod texts;
 pub mod topic;
 
 use std::collections::BTreeMap;
@@ -60,8 +65,14 @@ pub struct Config {
     pub connection_idle: Duration,
     /// `max.connections`.
     pub connections_max: usize,
+    /// The connections that the process can bear, whatever `max.connections` says.
+    pub sockets_max: usize,
     /// `fetch.max.bytes`.
     pub fetch_bytes_max: usize,
+    /// `max.incremental.fetch.session.cache.slots`.
+    pub fetch_sessions_max: usize,
+    /// `max.request.partition.size.limit`: partitions of one DescribeTopicPartitions.
+    pub page_partitions_max: i32,
     /// `remote.fetch.max.wait.ms`.
     pub remote_fetch_wait_max: Duration,
     /// `log.retention.check.interval.ms`.
@@ -321,7 +332,19 @@ impl Config {
             responses_bytes_max: values.size("queued.max.response.bytes", 1, None)?,
             connection_idle: values.millis("connections.max.idle.ms", None)?,
             connections_max: values.size("max.connections", 0, None)?,
+            sockets_max: usize::MAX,
             fetch_bytes_max: values.size("fetch.max.bytes", 1024, None)?,
+            fetch_sessions_max: values.size(
+                "max.incremental.fetch.session.cache.slots",
+                0,
+                None,
+            )?,
+            page_partitions_max: values.number(
+                "max.request.partition.size.limit",
+                1,
+                i64::from(i32::MAX),
+                None,
+            )? as i32,
             remote_fetch_wait_max: values.millis("remote.fetch.max.wait.ms", Some("500"))?,
             retention_check_interval: values.millis("log.retention.check.interval.ms", None)?,
             offload_bytes_min: values.number("offload.min.bytes", 0, i64::MAX, None)? as u64,

@@ -140,7 +140,7 @@ fn is_controller(shared: &Shared, image: &Image) -> bool {
 }
 
 fn min_isr_default(shared: &Shared) -> i32 {
-    let config = TopicConfig::new(&BTreeMap::new(), &shared.config.properties);
+    let config = TopicConfig::new(&BTreeMap::new(), shared.settings().merged());
     i32::try_from(config.min_insync_replicas).unwrap_or(i32::MAX)
 }
 

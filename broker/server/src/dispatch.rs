@@ -11,13 +11,15 @@ use bytes::Bytes;
 use esker_protocol::api::ApiKey;
 use esker_protocol::frame::{self, RequestError, RequestFrame};
 use esker_protocol::messages::{
-    ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
-    CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest,
-    HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
-    SyncGroupRequest,
+    AlterConfigsRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest,
+    ConsumerGroupHeartbeatRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeQuorumRequest,
+    DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest, SyncGroupRequest, UpdateFeaturesRequest,
 };
 use esker_protocol::primitive::DecodeError;
 use tracing::debug;
@@ -26,11 +28,12 @@ use crate::broker::Shared;
 use crate::connection::{Apply, Reply};
 use crate::handlers::groups::Caller;
 use crate::handlers::{
-    Answer, api_versions, consumer_group_describe, consumer_group_heartbeat, create_topics,
-    delete_groups, delete_topics, describe_cluster, describe_configs, describe_groups, fetch,
-    find_coordinator, heartbeat, init_producer_id, join_group, leave_group, list_groups,
-    list_offsets, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch,
-    produce, sync_group,
+    Answer, alter_configs, api_versions, consumer_group_describe, consumer_group_heartbeat,
+    create_partitions, create_topics, delete_groups, delete_records, delete_topics,
+    describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_quorum,
+    describe_topic_partitions, fetch, find_coordinator, heartbeat, init_producer_id, join_group,
+    leave_group, list_config_resources, list_groups, list_offsets, metadata, offset_commit,
+    offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, update_features,
 };
 
 /// A served API.
@@ -80,14 +83,23 @@ pub const SERVED: &[Served] = &[
     served(ApiKey::ApiVersions, 0, 4),
     served(ApiKey::CreateTopics, 2, 7),
     served(ApiKey::DeleteTopics, 1, 6),
+    served(ApiKey::DeleteRecords, 0, 2),
     served(ApiKey::InitProducerId, 0, 5),
     served(ApiKey::OffsetForLeaderEpoch, 2, 4),
     served(ApiKey::DescribeConfigs, 1, 4),
+    served(ApiKey::AlterConfigs, 0, 2),
+    served(ApiKey::DescribeLogDirs, 1, 5),
+    served(ApiKey::CreatePartitions, 0, 3),
     served(ApiKey::DeleteGroups, 0, 2),
+    served(ApiKey::IncrementalAlterConfigs, 0, 1),
     served(ApiKey::OffsetDelete, 0, 0),
+    served(ApiKey::DescribeQuorum, 0, 2),
+    served(ApiKey::UpdateFeatures, 0, 2),
     served(ApiKey::DescribeCluster, 0, 2),
     served(ApiKey::ConsumerGroupHeartbeat, 0, 1),
     served(ApiKey::ConsumerGroupDescribe, 0, 1),
+    served(ApiKey::ListConfigResources, 0, 1),
+    served(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
 /// Applies the requests of one listener's connections.
@@ -138,7 +150,7 @@ impl Dispatcher {
             }
             ApiKey::ApiVersions => {
                 let request: ApiVersionsRequest = request.decode()?;
-                api_versions::apply(answer, &request)
+                api_versions::apply(shared, answer, &request)
             }
             ApiKey::CreateTopics => {
                 let request: CreateTopicsRequest = request.decode()?;
@@ -159,6 +171,42 @@ impl Dispatcher {
             ApiKey::DescribeConfigs => {
                 let request: DescribeConfigsRequest = request.decode()?;
                 describe_configs::apply(shared, answer, &request)
+            }
+            ApiKey::DescribeLogDirs => {
+                let request: DescribeLogDirsRequest = request.decode()?;
+                describe_log_dirs::apply(shared, answer, &request).await
+            }
+            ApiKey::DescribeQuorum => {
+                let request: DescribeQuorumRequest = request.decode()?;
+                describe_quorum::apply(shared, answer, &request)
+            }
+            ApiKey::DescribeTopicPartitions => {
+                let request: DescribeTopicPartitionsRequest = request.decode()?;
+                describe_topic_partitions::apply(shared, answer, &request)
+            }
+            ApiKey::UpdateFeatures => {
+                let request: UpdateFeaturesRequest = request.decode()?;
+                update_features::apply(shared, answer, &request).await
+            }
+            ApiKey::CreatePartitions => {
+                let request: CreatePartitionsRequest = request.decode()?;
+                create_partitions::apply(shared, answer, &request).await
+            }
+            ApiKey::DeleteRecords => {
+                let request: DeleteRecordsRequest = request.decode()?;
+                delete_records::apply(shared, answer, &request).await
+            }
+            ApiKey::AlterConfigs => {
+                let request: AlterConfigsRequest = request.decode()?;
+                alter_configs::apply(shared, answer, &request).await
+            }
+            ApiKey::IncrementalAlterConfigs => {
+                let request: IncrementalAlterConfigsRequest = request.decode()?;
+                alter_configs::apply_incremental(shared, answer, &request).await
+            }
+            ApiKey::ListConfigResources => {
+                let request: ListConfigResourcesRequest = request.decode()?;
+                list_config_resources::apply(shared, answer, listener, &request)
             }
             ApiKey::DescribeCluster => {
                 let request: DescribeClusterRequest = request.decode()?;

@@ -21,8 +21,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Gate {
     /// Limits of each connection.
     pub limits: Limits,
-    /// `max.connections`, over all listeners.
-    pub connections_max: usize,
+    /// `max.connections`, over all listeners, as it is now.
+    pub connections_max: Arc<dyn Fn() -> usize + Send + Sync>,
     /// Those that are open.
     pub open: Arc<AtomicUsize>,
     /// Where they are counted.
@@ -71,7 +71,7 @@ fn admit(
     gate: &Gate,
     stop: &CancellationToken,
 ) {
-    if gate.open.fetch_add(1, Ordering::AcqRel) >= gate.connections_max {
+    if gate.open.fetch_add(1, Ordering::AcqRel) >= (gate.connections_max)() {
         gate.open.fetch_sub(1, Ordering::AcqRel);
         gate.metrics.connection_refused();
         return;

@@ -17,7 +17,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use bytes::Bytes;
 use esker_metadata::Revision;
-use esker_protocol::records::{self, Caps, ProduceError, ProduceRules, TimestampType, Validation};
+use esker_protocol::records::{
+    self, Caps, ProduceError, ProduceRules, ProducedBatch, TimestampType, Validation,
+};
 use esker_protocol::{LeaderEpoch, Offset, Timestamp, TopicId};
 use esker_storage::{AppendError, Appended, ChangeError, Log, LogDirectory};
 use tokio::sync::Notify;
@@ -259,21 +261,11 @@ impl Partition {
         self.waiters.register(above, wake);
     }
 
-    /// Validates one produced batch and appends it. Blocks for as long as the page cache takes.
-    ///
-    /// # Errors
-    /// The batch is refused; nothing was written.
-    pub fn append(
-        &self,
-        batch: Bytes,
-        now: Timestamp,
-        zstd_allowed: bool,
-    ) -> Result<Appended, ProduceFailure> {
+    /// The rules for what is produced now.
+    #[must_use]
+    pub fn produce_rules(&self, now: Timestamp, zstd_allowed: bool) -> ProduceRules {
         let config = self.config();
-        // Held over the append: a resignation waits for it, and no append follows one.
-        let leading = self.leading.read().unwrap_or_else(PoisonError::into_inner);
-        let epoch = leading.ok_or(ProduceFailure::NotLeader)?;
-        let rules = ProduceRules {
+        ProduceRules {
             message_bytes_max: config.message_bytes_max,
             timestamp_type: if config.log_append_time {
                 TimestampType::LogAppendTime
@@ -290,17 +282,42 @@ impl Partition {
                 Validation::Default
             },
             zstd_allowed,
+            target: config.compression,
             caps: Caps::DEFAULT,
-        };
-        let batch = records::validate(batch, &rules)?;
+        }
+    }
+
+    /// Validates one produced batch and appends it. Blocks for as long as the page cache takes.
+    ///
+    /// # Errors
+    /// The batch is refused; nothing was written.
+    pub fn append(&self, batch: Bytes, rules: &ProduceRules) -> Result<Appended, ProduceFailure> {
+        // Nothing is looked at for a partition that would refuse it.
+        self.leading().ok_or(ProduceFailure::NotLeader)?;
+        self.append_valid(&records::validate(batch, rules)?, rules)
+    }
+
+    /// Appends a batch that was validated by these rules.
+    ///
+    /// # Errors
+    /// The batch is refused; nothing was written.
+    pub fn append_valid(
+        &self,
+        batch: &ProducedBatch,
+        rules: &ProduceRules,
+    ) -> Result<Appended, ProduceFailure> {
         if batch.header.attributes.is_transactional() {
             // Transactions are not served: no producer can have opened one (see InitProducerId).
             let producer = batch.header.producer_id;
             return Err(AppendError::InvalidTransactionState { producer }.into());
         }
+        // Held over the append: a resignation waits for it, and no append follows one.
+        let leading = self.leading.read().unwrap_or_else(PoisonError::into_inner);
+        let epoch = leading.ok_or(ProduceFailure::NotLeader)?;
+        let log_append_time = rules.timestamp_type == TimestampType::LogAppendTime;
         let appended = self
             .log
-            .append_as_leader(&batch, epoch, now, config.log_append_time);
+            .append_as_leader(batch, epoch, rules.now, log_append_time);
         drop(leading);
         // Also after an error: a directory that has failed is noticed by its commit loop.
         self.dirty.mark();

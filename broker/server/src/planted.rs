@@ -51,7 +51,8 @@ pub(crate) fn acknowledge_before_write(
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(batch) = unwritten.0.pop_front() {
-            let written = partition.append(batch, environment.now(), true);
+            let rules = partition.produce_rules(environment.now(), true);
+            let written = partition.append(batch, &rules);
             tracing::debug!(written = written.is_ok(), "planted bug: written late");
         }
     }));

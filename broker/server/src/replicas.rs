@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use esker_metadata::Image;
 use esker_metadata::controller as decide;
 use esker_metadata::values::{DirectoryId, ProcessId};
+use esker_metadata::{Image, Revision};
 use esker_protocol::{LeaderEpoch, TopicId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -98,6 +98,27 @@ impl Replicas {
     #[must_use]
     pub fn passes(&self) -> watch::Receiver<u64> {
         self.passes.subscribe()
+    }
+
+    /// Waits until the settings of all hosted partitions, or of one topic's, are those of this
+    /// revision or a later one.
+    pub async fn wait_until_configured(
+        &self,
+        shared: &Shared,
+        topic: Option<TopicId>,
+        revision: Revision,
+    ) {
+        let mut passes = self.passes.subscribe();
+        loop {
+            let hosted = shared.partitions.all();
+            let is_settled = hosted
+                .iter()
+                .filter(|one| topic.is_none_or(|topic| one.topic_id == topic))
+                .all(|one| one.configured_at() >= revision);
+            if is_settled || passes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Whether the partition's log was found damaged.

@@ -71,8 +71,42 @@ async fn check(shared: &Arc<Shared>, partition: &Arc<Partition>) {
     }
     if shared.tiering.covers(partition) {
         tiering::apply_retention(shared, partition).await;
-    } else if config.delete {
-        apply_local_retention(shared, partition, limits).await;
+    } else {
+        if config.delete {
+            apply_local_retention(shared, partition, limits).await;
+        }
+        delete_passed(shared, partition).await;
+    }
+}
+
+/// Removes the segments that log start has passed, whatever the topic's policy: an administrator's
+/// deletion of records left them.
+pub(crate) async fn delete_passed(shared: &Arc<Shared>, partition: &Arc<Partition>) {
+    // What is tiered goes by the tier's rules.
+    if shared.tiering.covers(partition) {
+        return;
+    }
+    let start = partition.start_offset();
+    let segments = partition.log.segments();
+    if !segments
+        .first()
+        .is_some_and(|first| first.sealed && first.end <= start)
+    {
+        return;
+    }
+    let log = Arc::clone(&partition.log);
+    let deleted = shared
+        .environment
+        .run(Work::Blocking, move || log.delete_local_below(start))
+        .await;
+    match deleted {
+        Ok(segments) => {
+            let bytes = segments.iter().map(|segment| segment.bytes).sum();
+            shared.metrics.deleted_locally(bytes);
+        }
+        Err(error) => {
+            warn!(topic = %partition.topic, partition = partition.index, %error, "deleted records are still on the disk");
+        }
     }
 }
 

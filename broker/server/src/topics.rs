@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use esker_metadata::controller as decide;
-use esker_metadata::values::TopicState;
+use esker_metadata::values::{TopicState, TopicValue};
+use esker_metadata::{Image, Versioned};
 use esker_protocol::{BrokerId, ErrorCode, TopicId};
 
 use crate::authority::{Commit, commit};
 use crate::broker::Shared;
 use crate::config::topic;
+use crate::configs;
 
 /// Where group coordinators keep their state.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -53,7 +55,7 @@ impl Refusal {
         }
     }
 
-    fn store(error: impl std::fmt::Display) -> Refusal {
+    pub(crate) fn store(error: impl std::fmt::Display) -> Refusal {
         Refusal::new(
             ErrorCode::RequestTimedOut,
             format!("The metadata store failed: {error}"),
@@ -126,18 +128,8 @@ pub async fn create(
         );
         return Err(Refusal::new(ErrorCode::InvalidTopicException, message));
     }
-    topic::check_all(&new.configs, &shared.config.properties)
-        .map_err(|error| Refusal::new(ErrorCode::InvalidConfig, error.to_string()))?;
-    if new
-        .configs
-        .get("remote.storage.enable")
-        .is_some_and(|v| v.eq_ignore_ascii_case("true"))
-        && shared.environment.object_store.is_none()
-    {
-        let message =
-            "Tiered storage functionality is disabled in the broker: it has no object store.";
-        return Err(Refusal::new(ErrorCode::InvalidConfig, message));
-    }
+    let settings = configs::settings(shared, &image);
+    check_configs(shared, &new.configs, settings.merged())?;
     let assignment = assign(shared, &new)?;
     let partitions = i32::try_from(assignment.len()).unwrap_or(i32::MAX);
     let replication_factor = assignment
@@ -179,6 +171,28 @@ pub async fn create(
     Ok(created(Some(id)))
 }
 
+/// Checks the settings of one topic together.
+///
+/// # Errors
+/// They are refused.
+pub(crate) fn check_configs(
+    shared: &Shared,
+    configs: &BTreeMap<String, String>,
+    broker: &BTreeMap<String, String>,
+) -> Result<(), Refusal> {
+    topic::check_all(configs, broker)
+        .map_err(|error| Refusal::new(ErrorCode::InvalidConfig, error.to_string()))?;
+    let wants_tier = configs
+        .get("remote.storage.enable")
+        .is_some_and(|value| value.trim().eq_ignore_ascii_case("true"));
+    if wants_tier && shared.environment.object_store.is_none() {
+        let message =
+            "Tiered storage functionality is disabled in the broker: it has no object store.";
+        return Err(Refusal::new(ErrorCode::InvalidConfig, message));
+    }
+    Ok(())
+}
+
 /// The replicas of each partition, or why there can be none.
 fn assign(shared: &Shared, new: &NewTopic) -> Result<Vec<Vec<BrokerId>>, Refusal> {
     let image = shared.image();
@@ -197,18 +211,7 @@ fn assign(shared: &Shared, new: &NewTopic) -> Result<Vec<Vec<BrokerId>>, Refusal
                     "partitions should be a consecutive 0-based integer sequence",
                 ));
             }
-            let mut sorted = replicas.clone();
-            sorted.sort();
-            sorted.dedup();
-            if replicas.is_empty() || sorted.len() != replicas.len() || replicas.len() != size {
-                return Err(refuse(
-                    "every partition needs the same number of different replicas",
-                ));
-            }
-            if let Some(unknown) = replicas.iter().find(|id| !brokers.contains(id)) {
-                let message = format!("broker {unknown} is not registered");
-                return Err(refuse(&message));
-            }
+            check_replicas(&brokers, replicas, size)?;
         }
         return Ok(new.assignment.values().cloned().collect());
     }
@@ -239,13 +242,147 @@ fn assign(shared: &Shared, new: &NewTopic) -> Result<Vec<Vec<BrokerId>>, Refusal
         return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message));
     }
     let first = shared.environment.randomness.next_u64();
-    decide::place(&brokers, 0, partitions, i32::from(factor), first).map_err(|_| {
-        let message = format!(
-            "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached because only {} broker(s) are registered.",
-            brokers.len()
-        );
-        Refusal::new(ErrorCode::InvalidReplicationFactor, message)
-    })
+    decide::place(&brokers, 0, partitions, i32::from(factor), first)
+        .map_err(|_| unreplicated(i32::from(factor), brokers.len()))
+}
+
+/// Checks the replicas of one partition that a client has chosen.
+fn check_replicas(
+    brokers: &[BrokerId],
+    replicas: &[BrokerId],
+    factor: usize,
+) -> Result<(), Refusal> {
+    let refuse = |message: String| {
+        let message = format!("The manual partition assignment includes {message}");
+        Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, message))
+    };
+    if replicas.is_empty() {
+        return refuse("an empty replica list.".to_owned());
+    }
+    let mut sorted = replicas.to_vec();
+    sorted.sort();
+    for (index, broker) in sorted.iter().enumerate() {
+        if !brokers.contains(broker) {
+            return refuse(format!(
+                "broker {broker}, but no such broker is registered."
+            ));
+        }
+        if index > 0 && sorted.get(index - 1) == Some(broker) {
+            return refuse(format!("the broker {broker} more than once."));
+        }
+    }
+    if sorted.len() != factor {
+        return refuse(format!(
+            "a partition with {} replica(s), but this is not consistent with previous partitions, which have {factor} replica(s).",
+            sorted.len()
+        ));
+    }
+    Ok(())
+}
+
+/// Gives a topic `count` partitions, or only says whether it could have them, and returns when this
+/// broker serves them. `assignment` has the replicas of each new one, where the client chose them.
+///
+/// # Errors
+/// The growth is refused, or the store cannot be reached.
+pub async fn grow(
+    shared: &Arc<Shared>,
+    name: &str,
+    count: i32,
+    assignment: Option<&[Vec<BrokerId>]>,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let mut images = shared.images();
+    loop {
+        let image = Arc::clone(&images.borrow_and_update());
+        let topic = image
+            .topic(name)
+            .filter(|topic| topic.value.state != TopicState::Creating)
+            .ok_or_else(|| Refusal::new(ErrorCode::UnknownTopicOrPartition, ""))?;
+        // Another growth is under way: what there is to add is known when it has ended.
+        if topic.value.state == TopicState::Growing {
+            images.changed().await.map_err(Refusal::store)?;
+            continue;
+        }
+        let more = additions(shared, &image, name, topic, count, assignment)?;
+        if validate_only {
+            return Ok(());
+        }
+        let id = topic.value.topic_id;
+        let transaction = decide::grow_topic(&shared.keys, name, topic, more)
+            .map_err(|error| Refusal::new(ErrorCode::InvalidRequest, error.to_string()))?;
+        let committed = commit(shared.environment.metadata.as_ref(), transaction)
+            .await
+            .map_err(Refusal::store)?;
+        if let Commit::Done(revision) = committed {
+            images
+                .wait_for(|image| image.revision() >= revision)
+                .await
+                .map_err(Refusal::store)?;
+            return wait_until_served(shared, name, id).await;
+        }
+        // Refused or moved: the topic has changed meanwhile, and the image will show how.
+        let seen = topic.revision;
+        images
+            .wait_for(|image| image.topic(name).map(|topic| topic.revision) != Some(seen))
+            .await
+            .map_err(Refusal::store)?;
+    }
+}
+
+/// The replicas of each partition that the topic is to get, or why it gets none.
+fn additions(
+    shared: &Shared,
+    image: &Image,
+    name: &str,
+    topic: &Versioned<TopicValue>,
+    count: i32,
+    assignment: Option<&[Vec<BrokerId>]>,
+) -> Result<Vec<Vec<BrokerId>>, Refusal> {
+    let current = topic.value.partitions;
+    let invalid = |message| Err(Refusal::new(ErrorCode::InvalidPartitions, message));
+    if count == current {
+        return invalid(format!("Topic already has {current} partition(s)."));
+    }
+    if count < current {
+        return invalid(format!(
+            "The topic {name} currently has {current} partition(s); {count} would not be an increase."
+        ));
+    }
+    if count > PARTITIONS_MAX {
+        return invalid(format!(
+            "Number of partitions is over the limit of {PARTITIONS_MAX}."
+        ));
+    }
+    let additional = count - current;
+    let brokers: Vec<BrokerId> = image.brokers().map(|(id, _)| id).collect();
+    let factor = image
+        .partition(topic.value.topic_id, 0)
+        .map_or(1, |first| first.value.replicas.len());
+    if let Some(assignment) = assignment {
+        if i32::try_from(assignment.len()) != Ok(additional) {
+            let message = format!(
+                "Attempted to add {additional} additional partition(s), but only {} assignment(s) were specified.",
+                assignment.len()
+            );
+            return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, message));
+        }
+        for replicas in assignment {
+            check_replicas(&brokers, replicas, factor)?;
+        }
+        return Ok(assignment.to_vec());
+    }
+    let first = shared.environment.randomness.next_u64();
+    let factor = i32::try_from(factor).unwrap_or(i32::MAX);
+    decide::place(&brokers, current, additional, factor, first)
+        .map_err(|_| unreplicated(factor, brokers.len()))
+}
+
+fn unreplicated(factor: i32, brokers: usize) -> Refusal {
+    let message = format!(
+        "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached because only {brokers} broker(s) are registered."
+    );
+    Refusal::new(ErrorCode::InvalidReplicationFactor, message)
 }
 
 /// Waits until the image has the topic live and this broker leads what it should of it.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use esker_server::config::dynamic::CHANGED_AT_ONCE;
 use esker_server::config::keys::{EFFECTIVE_KEYS, OWN_KEYS, STORED_TOPIC_KEYS, default_of};
 use esker_server::config::topic::TOPIC_KEYS;
 use esker_server::dispatch::SERVED;
@@ -44,14 +45,25 @@ fn config_page() -> String {
             key.text
         );
     }
-    text.push_str("\n## Keys of Kafka that take effect\n\n| key | default |\n|---|---|\n");
+    text.push_str(
+        "\n## Keys of Kafka that take effect\n\n\
+         | key | default | changes while a broker runs |\n|---|---|---|\n",
+    );
     for key in EFFECTIVE_KEYS {
-        text += &format!("| `{key}` | {} |\n", shown(default_of(key)));
+        let changes = if CHANGED_AT_ONCE.contains(key) {
+            "yes"
+        } else {
+            "no"
+        };
+        text += &format!("| `{key}` | {} | {changes} |\n", shown(default_of(key)));
     }
     text.push_str(
-        "\nBeside these, the brokers' defaults of the topic settings below, under their broker names.\n\n\
+        "\nBeside these, the brokers' defaults of the topic settings below, under the first of their broker names also while\n\
+         brokers run, for one broker or for all. Other keys that Kafka lets change while a broker runs are checked, kept and\n\
+         described.\n\n\
          ## Topic settings\n\n\
-         Set when a topic is created. \"Stored\" means: validated, kept and described, without effect so far.\n\n\
+         Set when a topic is created, and changed while it lives. \"Stored\" means: validated, kept and described, without\n\
+         effect so far.\n\n\
          | setting | default | broker keys | effect |\n|---|---|---|---|\n",
     );
     for key in TOPIC_KEYS {

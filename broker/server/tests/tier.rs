@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Stores, Wire, batch, create, epoch_ends, fetch, produce};
+use common::{Stores, Wire, batch, create, delete_records, epoch_ends, fetch, produce};
 use esker_protocol::ErrorCode;
 use esker_protocol::records::{Batches, Caps};
 use esker_server::Broker;
@@ -111,6 +111,37 @@ async fn cold_records_are_read_back_across_the_seam_and_restarts() {
     // The first process's epoch lies in the store alone, and its end is known still.
     let ends = epoch_ends(&mut wire, 4, "topic", -1, &[0, 1, 2]).await;
     assert_eq!(ends, [(0, 0, 40), (0, 1, 60), (0, -1, -1)]);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cold_records_are_deleted_for_good() {
+    let stores = Stores::new();
+    let broker = common::start(&stores, SETTINGS).await;
+    let mut wire = Wire::connect(&broker).await;
+    create(&mut wire, "topic", 1, COLD).await;
+    fill(&mut wire, 0..40).await;
+    until_cold(&broker, 30).await;
+    assert_eq!(delete_records(&mut wire, 2, "topic", 0, 17).await, (0, 17));
+    let out_of_range = ErrorCode::OffsetOutOfRange.code();
+    assert_eq!(fetch(&mut wire, "topic", 16, 4096).await.0, out_of_range);
+    read_all(&mut wire, 17, 40).await;
+    // Another broker would read the start in the tier key.
+    let topic = broker.shared().topic_id("topic").expect("a topic");
+    let tier = broker.shared().image().tier(topic, 0).cloned();
+    assert_eq!(tier.map(|tier| tier.value.log_start.0), Some(17));
+    broker.stop().await;
+
+    let broker = common::start(&stores, SETTINGS).await;
+    let mut wire = Wire::connect(&broker).await;
+    assert_eq!(fetch(&mut wire, "topic", 16, 4096).await.0, out_of_range);
+    read_all(&mut wire, 17, 40).await;
+    // Beyond what is in the store.
+    assert_eq!(delete_records(&mut wire, 2, "topic", 0, 39).await, (0, 39));
+    read_all(&mut wire, 39, 40).await;
+    fill(&mut wire, 40..60).await;
+    until_cold(&broker, 50).await;
+    read_all(&mut wire, 39, 60).await;
     broker.stop().await;
 }
 

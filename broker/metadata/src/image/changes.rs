@@ -9,7 +9,7 @@ use esker_protocol::TopicId;
 use rpds::RedBlackTreeMapSync;
 
 use super::Image;
-use crate::keys::Key;
+use crate::keys::{ConfigKind, Key};
 use crate::store::Revision;
 
 /// The revisions whose changes are remembered. Whoever falls behind by more looks at everything.
@@ -66,8 +66,9 @@ impl Image {
     /// The partitions that are not the same in this image as in an earlier one: those whose own key
     /// or whose topic's key has changed. A tier pointer is no part of it.
     ///
-    /// There may be too many of them, but none is missing. `None` where nobody knows: everything was
-    /// read again in between, or too many revisions ago.
+    /// There may be too many of them, but none is missing. `None` where all may have changed:
+    /// everything was read again in between, or too many revisions ago, or the brokers' settings,
+    /// which are the defaults of all topics, are others.
     #[must_use]
     pub fn partitions_changed_since(&self, earlier: &Image) -> Option<BTreeSet<(TopicId, i32)>> {
         let mut changed = BTreeSet::new();
@@ -86,6 +87,7 @@ impl Image {
                         changed.extend(image.partitions(id).map(|(partition, _)| (id, partition)));
                     }
                 }
+                Key::Config(ConfigKind::Broker, _) => return None,
                 _ => {}
             }
         }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tokio::sync::watch;
 
 use super::*;
-use crate::controller::{NewTopic, create_topic, delete_topic, grow_topic};
+use crate::controller::{NewTopic, create_topic, delete_topic, grow_topic, set_configs};
 use crate::memory::{Faults, MemoryStore, ReadFault};
 use crate::store::{MetadataStore, StoreError, Transaction, WatchLost};
 use crate::values::Configs;
@@ -80,7 +80,7 @@ fn change() -> impl Strategy<Value = Change> {
             Key::Cluster,
             vec![r#"{"v":1,"cluster_id":"x","incarnation":0,"bucket_used":false}"#]
         ),
-        1 => of(Key::Config(ConfigKind::Broker, "default".into()), vec![r#"{"v":1,"configs":{}}"#]),
+        1 => of(Key::Config(ConfigKind::Group, "g".into()), vec![r#"{"v":1,"configs":{}}"#]),
         // Another version's key, and another cluster's.
         1 => Just(Change { key: "/esker/later/x".into(), value: Some("not ours") }),
         1 => Just(Change { key: "/other/topics/x".into(), value: Some("not ours") }),
@@ -459,6 +459,21 @@ async fn an_image_names_the_partitions_that_changed() {
         [(a, 0), (a, 1), (b, 0), (again, 0)],
         "over several revisions"
     );
+    let of_group = set_configs(&keys, ConfigKind::Group, "g", None, Configs::new());
+    let of_group = after(&store, &moved, of_group).await;
+    assert_eq!(
+        named(&of_group, &moved),
+        [],
+        "a group's settings change none"
+    );
+    let name = crate::keys::ALL_BROKERS;
+    let of_brokers = set_configs(&keys, ConfigKind::Broker, name, None, Configs::new());
+    let of_brokers = after(&store, &of_group, of_brokers).await;
+    assert_eq!(
+        of_brokers.partitions_changed_since(&of_group),
+        None,
+        "the brokers' settings are the defaults of all"
+    );
     let reloaded = load(&store).await;
     assert_eq!(
         reloaded.partitions_changed_since(&moved),
@@ -484,4 +499,44 @@ async fn what_changed_too_long_ago_is_not_known() {
     assert_eq!(image.partitions_changed_since(&first), None);
     let changed = image.partitions_changed_since(&second).expect("known");
     assert!(changed.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_are_listed_by_kind_and_stay_when_nothing_is_set_any_more() {
+    let (store, keys) = (MemoryStore::new(), Keys::default());
+    let one = Configs::from([("a".to_owned(), "1".to_owned())]);
+    for (kind, name) in [
+        (ConfigKind::Broker, "1"),
+        (ConfigKind::Group, "b"),
+        (ConfigKind::Group, "a"),
+        (ConfigKind::ClientMetrics, "c"),
+    ] {
+        let put = set_configs(&keys, kind, name, None, one.clone());
+        assert!(store.transact(put).await.expect("answered").succeeded);
+    }
+    let image = load(&store).await;
+    let names = |image: &Image, kind| -> Vec<String> {
+        image
+            .configs(kind)
+            .map(|(name, _)| name.to_owned())
+            .collect()
+    };
+    assert_eq!(names(&image, ConfigKind::Group), ["a", "b"]);
+    assert_eq!(names(&image, ConfigKind::ClientMetrics), ["c"]);
+    assert_eq!(image.configs_count(), 4);
+    let current = image.config(ConfigKind::Group, "a").map(AsRef::as_ref);
+    let emptied = set_configs(&keys, ConfigKind::Group, "a", current, Configs::new());
+    assert!(
+        store
+            .transact(emptied.clone())
+            .await
+            .expect("answered")
+            .succeeded
+    );
+    // The same again was decided from what is no more.
+    assert!(!store.transact(emptied).await.expect("answered").succeeded);
+    let image = load(&store).await;
+    assert_eq!(names(&image, ConfigKind::Group), ["a", "b"]);
+    let late = set_configs(&keys, ConfigKind::Group, "a", None, one);
+    assert!(!store.transact(late).await.expect("answered").succeeded);
 }

@@ -34,7 +34,7 @@ pub use control::{ControlError, ControlType, EndTransactionMarker, control_type}
 pub use crc::{Crc32c, crc32c, crc32c_combine, crc32c_replace_front};
 pub use header::{BatchError, BatchHeader, MAGIC, NO_SEQUENCE, increment_sequence, stamp};
 pub use produced::{
-    ProduceError, ProduceErrorKind, ProduceRules, ProducedBatch, RejectedRecord, Validation,
-    inspect, validate,
+    ProduceError, ProduceErrorKind, ProduceRules, ProducedBatch, RejectedRecord, Target,
+    Validation, inspect, validate,
 };
 pub use record::{Header, Headers, Record, RecordIter, Records, RecordsError};

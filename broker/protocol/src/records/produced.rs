@@ -7,6 +7,7 @@
 //! or a header whose timestamps or type bit are suspect. The walk then decides, so that a refusal
 //! names the records that Kafka would name.
 
+mod recompress;
 mod walk;
 
 use bytes::Bytes;
@@ -47,8 +48,19 @@ pub struct ProduceRules {
     pub validation: Validation,
     /// Whether the request's version may carry zstd: Produce 7 and later.
     pub zstd_allowed: bool,
+    /// `compression.type`, where it is not `producer`: what has another codec is compressed anew.
+    pub target: Option<Target>,
     /// What a batch may become where it is decompressed.
     pub caps: Caps,
+}
+
+/// How a topic's batches are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// The codec.
+    pub codec: Compression,
+    /// Its level; `None` for the codec's default.
+    pub level: Option<i32>,
 }
 
 impl ProduceRules {
@@ -64,8 +76,18 @@ impl ProduceRules {
             compacted: false,
             validation: Validation::Default,
             zstd_allowed: true,
+            target: None,
             caps: Caps::DEFAULT,
         }
+    }
+
+    /// Whether a batch with this header is compressed anew: work for a core, and not for a thread
+    /// that others wait for.
+    #[must_use]
+    pub fn recompresses(&self, header: &BatchHeader) -> bool {
+        let codec = header.attributes.compression().ok();
+        self.target
+            .is_some_and(|target| codec.is_some_and(|codec| codec != target.codec))
     }
 }
 
@@ -76,12 +98,12 @@ pub struct ProducedBatch {
     /// What holds: [`stamp`](super::stamp) starts from it. Where validation had to correct type bit
     /// or maximum timestamp it differs from the header in `bytes`.
     pub header: BatchHeader,
-    /// Exactly one batch, as the client sent it.
+    /// Exactly one batch, as the client sent it, or compressed anew.
     pub bytes: Bytes,
 }
 
 impl ProducedBatch {
-    /// The records, compressed or not, as the client sent them.
+    /// The records, compressed or not.
     #[must_use]
     pub fn payload(&self) -> Bytes {
         self.bytes.slice(BatchHeader::BYTES..)
@@ -93,8 +115,10 @@ impl ProducedBatch {
 pub struct RejectedRecord {
     /// Its place in the batch, from 0.
     pub batch_index: i32,
-    /// Why, for a person.
+    /// Why, for a person, in Kafka's words.
     pub message: String,
+    /// Whether the partition's name belongs behind the message.
+    pub names_partition: bool,
 }
 
 /// What a refusal is in Kafka's terms; the handlers turn it into a code.
@@ -177,6 +201,9 @@ pub enum ProduceError {
     /// The records cannot be read.
     #[error(transparent)]
     Records(#[from] RecordsError),
+    /// The records cannot be compressed with the topic's codec.
+    #[error("the batch cannot be compressed: {0}")]
+    Compress(String),
     /// Some records break the topic's rules.
     #[error("{count} records are refused, the first because {}", .first.message)]
     Rejected {
@@ -215,6 +242,7 @@ impl ProduceError {
             } => ProduceErrorKind::InvalidTimestamp,
             ProduceError::ZstdNotAllowed => ProduceErrorKind::UnsupportedCompressionType,
             ProduceError::Codec(_)
+            | ProduceError::Compress(_)
             | ProduceError::Records(RecordsError::Codec(_) | RecordsError::Decompress(_)) => {
                 ProduceErrorKind::Undecodable
             }
@@ -303,7 +331,11 @@ pub fn validate(bytes: Bytes, rules: &ProduceRules) -> Result<ProducedBatch, Pro
     } else {
         header
     };
-    Ok(ProducedBatch { header, bytes })
+    let batch = ProducedBatch { header, bytes };
+    match rules.target.filter(|_| rules.recompresses(&header)) {
+        Some(target) => recompress::recompress(&batch, target, rules),
+        None => Ok(batch),
+    }
 }
 
 fn check_header(
@@ -357,6 +389,7 @@ fn check_header(
 fn needs_walk(header: &BatchHeader, rules: &ProduceRules) -> bool {
     rules.validation == Validation::Full
         || rules.compacted
+        || rules.recompresses(header)
         || header.attributes.timestamp_type() == TimestampType::LogAppendTime
         || (rules.timestamp_type == TimestampType::CreateTime
             && [header.base_timestamp, header.max_timestamp]

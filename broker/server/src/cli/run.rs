@@ -151,7 +151,7 @@ pub(super) async fn serve(config: Config, ready: impl FnOnce(&Broker)) -> Result
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(|error| Failure::Failed(error.to_string()))?;
     let config = Config {
-        connections_max: config.connections_max.min(sockets_max()),
+        sockets_max: sockets_max(),
         ..config
     };
     let (environment, metadata) = environment(&config).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::kafka_keys::BROKER_KEYS;
+use super::kafka_keys::{BROKER_KEYS, KafkaKey};
 use super::{ConfigError, Kind, topic};
 
 /// A key of ours: Kafka has none like it.
@@ -68,6 +68,8 @@ pub const EFFECTIVE_KEYS: &[&str] = &[
     "log.dirs",
     "log.retention.check.interval.ms",
     "max.connections",
+    "max.incremental.fetch.session.cache.slots",
+    "max.request.partition.size.limit",
     "node.id",
     "num.partitions",
     "offset.metadata.max.bytes",
@@ -86,10 +88,7 @@ pub const EFFECTIVE_KEYS: &[&str] = &[
 
 /// Topic settings that are stored and described and have no effect so far.
 pub const STORED_TOPIC_KEYS: &[&str] = &[
-    "compression.gzip.level",
     "compression.lz4.level",
-    "compression.type",
-    "compression.zstd.level",
     "delete.retention.ms",
     "flush.messages",
     "flush.ms",
@@ -106,16 +105,24 @@ pub const STORED_TOPIC_KEYS: &[&str] = &[
 /// Ours first: Kafka's default where it has the key.
 #[must_use]
 pub fn default_of(name: &str) -> Option<&'static str> {
-    OWN_KEYS
-        .iter()
-        .find(|key| key.name == name)
-        .and_then(|key| key.default)
-        .or_else(|| {
-            BROKER_KEYS
-                .iter()
-                .find(|key| key.name == name)
-                .and_then(|key| key.default)
-        })
+    match own_key(name) {
+        Some(key) => key.default,
+        None => kafka_key(name)?.default,
+    }
+}
+
+/// Our key of this name.
+#[must_use]
+pub fn own_key(name: &str) -> Option<&'static OwnKey> {
+    let index = OWN_KEYS.binary_search_by(|key| key.name.cmp(name)).ok()?;
+    OWN_KEYS.get(index)
+}
+
+/// Kafka's key of this name.
+#[must_use]
+pub fn kafka_key(name: &str) -> Option<&'static KafkaKey> {
+    let found = BROKER_KEYS.binary_search_by(|key| key.name.cmp(name));
+    BROKER_KEYS.get(found.ok()?)
 }
 
 /// Whether setting this broker key changes anything.
@@ -178,16 +185,9 @@ fn kind_of(name: &str) -> Option<Kind> {
     if name == "planted.bug" && cfg!(feature = "planted-bugs") {
         return Some(Kind::String);
     }
-    OWN_KEYS
-        .iter()
-        .find(|key| key.name == name)
+    own_key(name)
         .map(|key| key.kind)
-        .or_else(|| {
-            BROKER_KEYS
-                .iter()
-                .find(|key| key.name == name)
-                .map(|key| key.kind)
-        })
+        .or_else(|| kafka_key(name).map(|key| key.kind))
         .or_else(|| is_listener_override(name).then_some(Kind::String))
 }
 

@@ -40,6 +40,25 @@ impl Kind {
         }
     }
 
+    /// The value as Kafka writes it back: trimmed, in one spelling.
+    #[must_use]
+    pub fn canonical(self, value: &str) -> String {
+        let trimmed = value.trim();
+        match self {
+            Kind::Boolean => trimmed.to_ascii_lowercase(),
+            Kind::Int | Kind::Short | Kind::Long => trimmed.trim_start_matches('+').to_owned(),
+            Kind::Double => match trimmed.parse::<f64>() {
+                Ok(number) if number.abs() < 1e7 => format!("{number:?}"),
+                _ => trimmed.to_owned(),
+            },
+            Kind::List => {
+                let words: Vec<&str> = trimmed.split(',').map(str::trim).collect();
+                words.join(",")
+            }
+            Kind::String | Kind::Class | Kind::Password => value.to_owned(),
+        }
+    }
+
     /// Checks that `value` is of this type.
     ///
     /// # Errors
@@ -58,5 +77,25 @@ impl Kind {
             Kind::String | Kind::List | Kind::Class | Kind::Password => (true, ""),
         };
         if fits { Ok(()) } else { Err(expected) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_written_back_in_one_spelling() {
+        for (kind, value, expected) in [
+            (Kind::Boolean, " True", "true"),
+            (Kind::Long, "+5 ", "5"),
+            (Kind::Double, "0.50", "0.5"),
+            (Kind::Double, "1", "1.0"),
+            (Kind::List, "a , b", "a,b"),
+            (Kind::List, "", ""),
+            (Kind::String, "x ", "x "),
+        ] {
+            assert_eq!(kind.canonical(value), expected, "{value:?}");
+        }
     }
 }

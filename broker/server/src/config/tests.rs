@@ -94,3 +94,14 @@ fn every_effective_key_is_a_key_of_kafka() {
         }
     }
 }
+
+#[test]
+fn the_tables_are_sorted_as_they_are_searched() {
+    let kafkas = kafka_keys::BROKER_KEYS;
+    assert!(kafkas.windows(2).all(|pair| pair[0].name < pair[1].name));
+    let ours = keys::OWN_KEYS;
+    assert!(ours.windows(2).all(|pair| pair[0].name < pair[1].name));
+    assert_eq!(keys::default_of("log.segment.bytes"), Some("1073741824"));
+    assert_eq!(keys::default_of("log.durability"), Some("durable"));
+    assert_eq!(keys::default_of("no.such.key"), None);
+}

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use esker_protocol::records::{Compression, Target};
+
 use super::Kind;
+use super::dynamic::{BrokerSettings, Synonym};
 
 /// What a setting's value must satisfy beyond its type.
 #[derive(Debug, Clone, Copy)]
@@ -124,7 +127,7 @@ pub enum TopicConfigError {
     },
     /// Two settings contradict each other.
     #[error("{0}")]
-    Conflict(&'static str),
+    Conflict(String),
 }
 
 /// Checks one setting by itself.
@@ -196,6 +199,8 @@ pub struct TopicConfig {
     pub compact: bool,
     /// `cleanup.policy` holds `delete`.
     pub delete: bool,
+    /// `compression.type` and its level; `None` is `producer`.
+    pub compression: Option<Target>,
     /// `file.delete.delay.ms`.
     pub file_delete_delay_ms: i64,
     /// `index.interval.bytes`.
@@ -234,6 +239,24 @@ pub struct TopicConfig {
     pub validate_fully: bool,
 }
 
+/// The codec of a `compression.type`; `None` where batches keep their producer's.
+fn target_codec(name: &str) -> Option<Compression> {
+    match name {
+        "uncompressed" => Some(Compression::None),
+        name => name.parse().ok(),
+    }
+}
+
+/// The setting for a codec's level, where it has levels.
+fn level_key(codec: Compression) -> Option<&'static str> {
+    match codec {
+        Compression::Gzip => Some("compression.gzip.level"),
+        Compression::Lz4 => Some("compression.lz4.level"),
+        Compression::Zstd => Some("compression.zstd.level"),
+        Compression::None | Compression::Snappy => None,
+    }
+}
+
 impl TopicConfig {
     /// Computes the typed form from checked texts.
     ///
@@ -243,7 +266,7 @@ impl TopicConfig {
         overrides: &BTreeMap<String, String>,
         broker: &BTreeMap<String, String>,
     ) -> TopicConfig {
-        let text = |name| effective(name, overrides, broker).value;
+        let text = |name| effective(name, overrides, broker);
         let number = |name| {
             text(name)
                 .and_then(|v| v.trim().parse::<i64>().ok())
@@ -266,6 +289,13 @@ impl TopicConfig {
         };
         TopicConfig {
             compact: has("compact"),
+            compression: text("compression.type")
+                .as_deref()
+                .and_then(target_codec)
+                .map(|codec| Target {
+                    codec,
+                    level: level_key(codec).and_then(|key| i32::try_from(number(key)).ok()),
+                }),
             delete: has("delete"),
             file_delete_delay_ms: number("file.delete.delay.ms"),
             index_interval_bytes: size("index.interval.bytes"),
@@ -302,44 +332,33 @@ impl TopicConfig {
 pub enum Source {
     /// The topic's own setting.
     Topic = 1,
+    /// The broker's, changed while it runs.
+    DynamicBroker = 2,
+    /// All brokers', changed while they run.
+    DynamicDefault = 3,
     /// The broker's properties.
     StaticBroker = 4,
     /// Kafka's default.
     Default = 5,
+    /// The level of a broker's log.
+    BrokerLogger = 6,
+    /// A subscription's own setting.
+    ClientMetrics = 7,
+    /// A group's own setting.
+    Group = 8,
 }
 
-/// The value that is in force for a setting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effective {
-    /// The value, or `None` where there is none.
-    pub value: Option<String>,
-    /// Where it comes from.
-    pub source: Source,
-    /// The broker property that gave it.
-    pub synonym: Option<&'static str>,
-}
-
-/// Finds the value in force for the setting `name`.
+/// The value in force for the setting `name`; `None` where it has none.
 #[must_use]
 pub fn effective(
     name: &str,
     overrides: &BTreeMap<String, String>,
     broker: &BTreeMap<String, String>,
-) -> Effective {
+) -> Option<String> {
     if let Some(value) = overrides.get(name) {
-        return Effective {
-            value: Some(value.clone()),
-            source: Source::Topic,
-            synonym: None,
-        };
+        return Some(value.clone());
     }
-    let Some(key) = find(name) else {
-        return Effective {
-            value: None,
-            source: Source::Default,
-            synonym: None,
-        };
-    };
+    let key = find(name)?;
     for (index, synonym) in key.synonyms.iter().enumerate() {
         let Some(value) = broker.get(*synonym) else {
             continue;
@@ -350,22 +369,27 @@ pub fn effective(
         } else {
             1
         };
-        let value = match value.trim().parse::<i64>() {
+        return Some(match value.trim().parse::<i64>() {
             Ok(count) if factor > 1 && count > 0 => count.saturating_mul(factor).to_string(),
             _ => value.clone(),
-        };
-        let source = Source::StaticBroker;
-        return Effective {
-            value: Some(value),
-            source,
-            synonym: Some(synonym),
-        };
+        });
     }
-    Effective {
-        value: key.default.map(str::to_owned),
-        source: Source::Default,
-        synonym: None,
-    }
+    key.default.map(str::to_owned)
+}
+
+/// Where the value of a topic's setting comes from, and what it would be without: the winner first.
+#[must_use]
+pub fn synonyms(
+    key: &TopicKey,
+    overrides: &BTreeMap<String, String>,
+    broker: &BrokerSettings,
+) -> Vec<Synonym> {
+    let own = overrides.get(key.name);
+    let own = own.map(|value| Synonym::new(key.name, value, Source::Topic));
+    let of_broker = key.synonyms.first().map(|name| broker.synonyms(name));
+    own.into_iter()
+        .chain(of_broker.unwrap_or_default())
+        .collect()
 }
 
 /// Checks the settings of one topic together, as creation and alteration do.
@@ -379,27 +403,72 @@ pub fn check_all(
     for (name, value) in overrides {
         check(name, value)?;
     }
+    let number = |name: &str| {
+        let value = effective(name, overrides, broker)?;
+        value.trim().parse::<i64>().ok()
+    };
+    let lags = (
+        number("min.compaction.lag.ms"),
+        number("max.compaction.lag.ms"),
+    );
+    if let (Some(least), Some(most)) = lags
+        && least > most
+    {
+        return Err(TopicConfigError::Conflict(format!(
+            "conflict topic config setting min.compaction.lag.ms ({least}) > max.compaction.lag.ms ({most})"
+        )));
+    }
     let config = TopicConfig::new(overrides, broker);
     if config.remote_storage == Some(true) && config.compact {
         return Err(TopicConfigError::Conflict(
-            "Remote log storage is unsupported for the compacted topics",
+            "Remote log storage only supports topics with cleanup.policy=delete or cleanup.policy being an empty list.".to_owned(),
         ));
     }
-    if config.retention_ms != -1
-        && overrides.contains_key("local.retention.ms")
-        && (config.local_retention_ms == -1 || config.local_retention_ms > config.retention_ms)
-    {
-        return Err(TopicConfigError::Conflict(
-            "Value of local.retention.ms must not exceed that of retention.ms",
-        ));
+    for (name, whole) in [
+        ("local.retention.bytes", "retention.bytes"),
+        ("local.retention.ms", "retention.ms"),
+    ] {
+        let (Some(local), Some(total)) = (number(name), number(whole)) else {
+            continue;
+        };
+        let problem = if !overrides.contains_key(name) || total < 0 {
+            continue;
+        } else if local == -1 {
+            format!("Value must not be -1 as {whole} value is set as {total}.")
+        } else if local > total {
+            format!("Value must not be more than {whole} property value: {total}")
+        } else {
+            continue;
+        };
+        return Err(TopicConfigError::Invalid {
+            name: name.to_owned(),
+            value: local.to_string(),
+            problem,
+        });
     }
-    if config.retention_bytes != -1
-        && overrides.contains_key("local.retention.bytes")
-        && (config.local_retention_bytes == -1
-            || config.local_retention_bytes > config.retention_bytes)
+    Ok(())
+}
+
+/// Checks what depends on the settings that the topic had.
+///
+/// # Errors
+/// The change is refused.
+pub fn check_alteration(
+    current: &BTreeMap<String, String>,
+    next: &BTreeMap<String, String>,
+) -> Result<(), TopicConfigError> {
+    let is_true = |configs: &BTreeMap<String, String>, name: &str| {
+        configs
+            .get(name)
+            .is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+    };
+    let was_tiered = is_true(current, "remote.storage.enable");
+    if was_tiered
+        && !is_true(next, "remote.storage.enable")
+        && !is_true(next, "remote.log.delete.on.disable")
     {
         return Err(TopicConfigError::Conflict(
-            "Value of local.retention.bytes must not exceed that of retention.bytes",
+            "It is invalid to disable remote storage without deleting remote data. If you want to keep the remote data and turn to read only, please set `remote.storage.enable=true,remote.log.copy.disable=true`. If you want to disable remote storage and delete all remote data, please set `remote.storage.enable=false,remote.log.delete.on.disable=true`.".to_owned(),
         ));
     }
     Ok(())

@@ -1,16 +1,23 @@
 //! ApiVersions: what this broker serves.
 
+use std::borrow::Cow;
+
+use esker_metadata::Image;
+use esker_metadata::features::{self, FEATURES};
 use esker_protocol::ErrorCode;
 use esker_protocol::api::ApiKey;
-use esker_protocol::messages::api_versions_response::ApiVersion;
+use esker_protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use esker_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::Answer;
+use crate::broker::Shared;
 use crate::connection::Reply;
 use crate::dispatch::{SERVED, Served};
 
 /// Answers with the table of served APIs.
-pub(crate) fn apply(answer: Answer, request: &ApiVersionsRequest<'_>) -> Reply {
+pub(crate) fn apply(shared: &Shared, answer: Answer, request: &ApiVersionsRequest<'_>) -> Reply {
     // Since version 3 a client names itself, in a form that can stand in logs and metrics.
     let named_well = answer.version < 3
         || (is_software_name(&request.client_software_name)
@@ -25,16 +32,45 @@ pub(crate) fn apply(answer: Answer, request: &ApiVersionsRequest<'_>) -> Reply {
     } else {
         Vec::new()
     };
-    super::reply(
-        &answer,
-        &ApiVersionsResponse {
-            error_code: error.code(),
-            api_keys,
-            supported_features: Vec::new(),
-            finalized_features_epoch: -1,
-            ..ApiVersionsResponse::default()
-        },
-    )
+    let mut response = ApiVersionsResponse {
+        error_code: error.code(),
+        api_keys,
+        ..ApiVersionsResponse::default()
+    };
+    if named_well && answer.version >= FEATURES_VERSION_MIN {
+        describe_features(&shared.image(), answer.version, &mut response);
+    }
+    super::reply(&answer, &response)
+}
+
+/// The first version that shows features, and the first that may show a least level of 0.
+const FEATURES_VERSION_MIN: i16 = 3;
+const FEATURES_FROM_ZERO_VERSION_MIN: i16 = 4;
+
+fn describe_features(image: &Image, version: i16, response: &mut ApiVersionsResponse<'_>) {
+    response.supported_features = FEATURES
+        .iter()
+        .filter(|feature| feature.min > 0 || version >= FEATURES_FROM_ZERO_VERSION_MIN)
+        .map(|feature| SupportedFeatureKey {
+            name: Cow::Borrowed(feature.name),
+            min_version: feature.min,
+            max_version: feature.max,
+        })
+        .collect();
+    // The levels are part of the cluster's key.
+    let revision = image.cluster().map(|cluster| cluster.revision.0);
+    response.finalized_features_epoch = revision
+        .and_then(|revision| i64::try_from(revision).ok())
+        .unwrap_or(-1);
+    response.finalized_features = features::finalized(image)
+        .into_iter()
+        .filter(|(_, level)| *level > 0)
+        .map(|(name, level)| FinalizedFeatureKey {
+            name: Cow::Borrowed(name),
+            max_version_level: level,
+            min_version_level: level,
+        })
+        .collect();
 }
 
 /// Answers a version that is not known: in the form of version 0, with the one row that lets the

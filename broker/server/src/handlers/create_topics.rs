@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::Answer;
 use crate::broker::Shared;
-use crate::config::topic::{self, TOPIC_KEYS};
+use crate::config::topic::{self, Source, TOPIC_KEYS};
 use crate::connection::Reply;
 use crate::topics::{self, NewTopic, Refusal};
 
@@ -141,15 +141,20 @@ fn configs<'a>(
     shared: &Shared,
     overrides: &BTreeMap<String, String>,
 ) -> Vec<CreatableTopicConfigs<'a>> {
+    let settings = shared.settings();
     TOPIC_KEYS
         .iter()
         .map(|key| {
-            let effective = topic::effective(key.name, overrides, &shared.config.properties);
+            let value = topic::effective(key.name, overrides, settings.merged());
+            let synonyms = topic::synonyms(key, overrides, &settings);
+            let source = synonyms
+                .first()
+                .map_or(Source::Default, |first| first.source);
             CreatableTopicConfigs {
                 name: Cow::Borrowed(key.name),
-                value: effective.value.map(Cow::Owned),
+                value: value.map(Cow::Owned),
                 read_only: false,
-                config_source: effective.source as i8,
+                config_source: source as i8,
                 is_sensitive: false,
             }
         })

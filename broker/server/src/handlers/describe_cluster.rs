@@ -29,18 +29,22 @@ pub(crate) fn apply(
         BROKERS => None,
         CONTROLLERS => Some((
             ErrorCode::MismatchedEndpointType,
-            "The request was sent to an endpoint of wrong type.",
+            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER".to_owned(),
         )),
-        _ => Some((
+        other => Some((
             ErrorCode::UnsupportedEndpointType,
-            "Unsupported endpoint type.",
+            format!("Unsupported endpoint type {other}"),
         )),
     };
+    // The first version knows neither code.
+    let refusal = refusal.map(|(code, message)| match answer.version {
+        0 => (ErrorCode::InvalidRequest, message),
+        _ => (code, message),
+    });
     let response = match refusal {
         Some((code, message)) => DescribeClusterResponse {
             error_code: code.code(),
-            error_message: Some(Cow::Borrowed(message)),
-            endpoint_type: request.endpoint_type,
+            error_message: Some(Cow::Owned(message)),
             ..DescribeClusterResponse::default()
         },
         None => {

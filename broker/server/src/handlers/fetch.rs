@@ -1,7 +1,6 @@
 //! Fetch: batches from both tiers, and the long poll.
 //!
-//! Sessions are not served: session id 0 in every answer, so that clients send full requests
-//! (KIP-227).
+//! A request that continues a session asks for what the session remembers (`fetch_sessions.rs`).
 //!
 //! What is read lies in room that was reserved for it, and keeps that until it is written. A long
 //! poll waits without room: it remembers how much it has read of each partition, not what, and looks
@@ -24,6 +23,7 @@ use tokio::time::Instant;
 use super::Answer;
 use crate::broker::Shared;
 use crate::connection::{Reply, Response, Room};
+use crate::fetch_sessions::{self, Interest, Key};
 use crate::partition::Partition;
 use crate::partition::read::{self, ReadFailure};
 
@@ -43,11 +43,6 @@ const WAIT_TIME_MAX: Duration = Duration::from_secs(300);
 /// How long a fetch waits for room while others that have not been written take all of it. Then it
 /// is answered without data: clients give up on a request after 30 seconds.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(10);
-
-/// A session id that names no session, and the epochs that want none.
-const NO_SESSION: i32 = 0;
-const SESSION_EPOCH_FIRST: i32 = 0;
-const SESSION_EPOCH_FINAL: i32 = -1;
 
 struct Request {
     answer: Answer,
@@ -115,6 +110,16 @@ impl Answered {
     fn bytes(&self) -> usize {
         self.records.iter().map(Bytes::len).sum()
     }
+
+    fn for_session(&self) -> fetch_sessions::Answered {
+        fetch_sessions::Answered {
+            has_records: !self.records.is_empty(),
+            high_watermark: self.high_watermark.0,
+            log_start: self.log_start_offset.0,
+            is_error: self.code != ErrorCode::None,
+            is_urgent: self.diverging.is_some(),
+        }
+    }
 }
 
 fn bytes_of(answered: &[Answered]) -> usize {
@@ -128,44 +133,103 @@ pub(crate) fn apply(
     listener: &str,
     request: &FetchRequest<'_>,
 ) -> Reply {
-    if let Some(code) = session_error(request) {
-        let response = FetchResponse {
-            error_code: code.code(),
-            ..FetchResponse::default()
-        };
-        return super::reply(&answer, &response);
-    }
+    let by_id = answer.version >= TOPIC_ID_VERSION_MIN;
+    let opened = shared.fetch_sessions.open(
+        (request.session_id, request.session_epoch),
+        by_id,
+        interests(request, by_id),
+        &forgotten(request, by_id),
+        Instant::now(),
+    );
+    let (opened, interests) = match opened {
+        Ok(opened) => opened,
+        Err(code) => return super::reply(&answer, &session_error(code)),
+    };
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     // From now on, also behind other replies: what waits in a row must not add up.
     let deadline = Instant::now() + max_wait.min(WAIT_TIME_MAX);
-    let request = own(shared, answer, listener, request);
+    let request = own(shared, answer, listener, request, &interests);
     let shared = Arc::clone(shared);
     Reply::Later(Box::pin(async move {
         let (answered, room) = read_or_wait(&shared, &request, deadline).await;
-        shared.metrics.fetched(bytes_of(&answered));
-        respond(&shared, &request, answered).map(|chunks| Response::within(room, chunks))
+        let states: Vec<_> = answered.iter().map(Answered::for_session).collect();
+        let random = || shared.environment.randomness.next_u64();
+        let told =
+            shared
+                .fetch_sessions
+                .answer(&opened, &interests, &states, Instant::now(), random);
+        let chunks = match told {
+            Ok((session, told)) => {
+                shared.metrics.fetched(bytes_of(&answered));
+                respond(&shared, &request, session, answered, &told)
+            }
+            Err(code) => super::respond(&answer, &session_error(code)),
+        };
+        chunks.map(|chunks| Response::within(room, chunks))
     }))
 }
 
-fn session_error(request: &FetchRequest<'_>) -> Option<ErrorCode> {
-    match (request.session_id, request.session_epoch) {
-        // A full request: what it asks of a session is answered with "none".
-        (_, SESSION_EPOCH_FIRST | SESSION_EPOCH_FINAL) => None,
-        (NO_SESSION, _) => Some(ErrorCode::InvalidFetchSessionEpoch),
-        _ => Some(ErrorCode::FetchSessionIdNotFound),
+fn session_error<'a>(code: ErrorCode) -> FetchResponse<'a> {
+    FetchResponse {
+        error_code: code.code(),
+        ..FetchResponse::default()
     }
 }
 
-fn own(shared: &Shared, answer: Answer, listener: &str, request: &FetchRequest<'_>) -> Request {
+/// What the request names, as a session remembers it.
+fn interests(request: &FetchRequest<'_>, by_id: bool) -> Vec<Interest> {
+    let mut interests = Vec::new();
+    for topic in &request.topics {
+        let (name, id) = named(&topic.topic, topic.topic_id, by_id);
+        interests.extend(topic.partitions.iter().map(|partition| Interest {
+            topic: Arc::clone(&name),
+            id,
+            index: partition.partition,
+            offset: partition.fetch_offset,
+            max_bytes: partition.partition_max_bytes,
+            current_leader_epoch: partition.current_leader_epoch,
+            last_fetched_epoch: partition.last_fetched_epoch,
+        }));
+    }
+    interests
+}
+
+/// What the request wants its session to forget.
+fn forgotten(request: &FetchRequest<'_>, by_id: bool) -> Vec<Key> {
+    let mut keys = Vec::new();
+    for topic in &request.forgotten_topics_data {
+        let (name, id) = named(&topic.topic, topic.topic_id, by_id);
+        let partitions = topic.partitions.iter();
+        keys.extend(partitions.map(|index| (Arc::clone(&name), id, *index)));
+    }
+    keys
+}
+
+fn named(name: &str, id: TopicId, by_id: bool) -> (Arc<str>, TopicId) {
+    if by_id {
+        (Arc::from(""), id)
+    } else {
+        (Arc::from(name), TopicId::ZERO)
+    }
+}
+
+fn own(
+    shared: &Shared,
+    answer: Answer,
+    listener: &str,
+    request: &FetchRequest<'_>,
+    interests: &[Interest],
+) -> Request {
     let by_id = answer.version >= TOPIC_ID_VERSION_MIN;
     let positive = |value: i32| usize::try_from(value).unwrap_or(0);
     let max_bytes = positive(request.max_bytes).min(shared.config.fetch_bytes_max);
-    let topics = request
-        .topics
-        .iter()
-        .map(|topic| {
+    // Neighbours of one topic are answered together.
+    let topics = interests
+        .chunk_by(|one, next| one.id == next.id && one.topic == next.topic)
+        .filter_map(|partitions| Some((partitions.first()?, partitions)))
+        .map(|(topic, partitions)| {
             let known = if by_id {
-                shared.topic_name(topic.topic_id).map(|_| topic.topic_id)
+                shared.topic_name(topic.id).map(|_| topic.id)
             } else {
                 shared.topic_id(&topic.topic)
             };
@@ -174,16 +238,15 @@ fn own(shared: &Shared, answer: Answer, listener: &str, request: &FetchRequest<'
                 (None, true) => Some(ErrorCode::UnknownTopicId),
                 (None, false) => Some(ErrorCode::UnknownTopicOrPartition),
             };
-            let id = known.unwrap_or(topic.topic_id);
-            let partitions = topic
-                .partitions
+            let id = known.unwrap_or(topic.id);
+            let partitions = partitions
                 .iter()
                 .map(|partition| Asked {
-                    index: partition.partition,
+                    index: partition.index,
                     current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
                     last_fetched_epoch: LeaderEpoch(partition.last_fetched_epoch),
-                    offset: Offset(partition.fetch_offset),
-                    max_bytes: positive(partition.partition_max_bytes),
+                    offset: Offset(partition.offset),
+                    max_bytes: positive(partition.max_bytes),
                     unknown,
                 })
                 .collect();
@@ -537,9 +600,16 @@ fn state_of(partition: &Partition, request: &Request, asked: &Asked) -> Answered
     }
 }
 
-fn respond(shared: &Shared, request: &Request, answered: Vec<Answered>) -> Option<Vec<Bytes>> {
+/// The answer, with those partitions that the client is `told` of.
+fn respond(
+    shared: &Shared,
+    request: &Request,
+    session_id: i32,
+    answered: Vec<Answered>,
+    told: &[bool],
+) -> Option<Vec<Bytes>> {
     let mut leaders = Vec::new();
-    let mut answered = answered.into_iter();
+    let mut answered = answered.into_iter().zip(told);
     let responses = request
         .topics
         .iter()
@@ -549,12 +619,14 @@ fn respond(shared: &Shared, request: &Request, answered: Vec<Answered>) -> Optio
             partitions: answered
                 .by_ref()
                 .take(partitions.len())
-                .map(|one| {
+                .filter(|(_, told)| **told)
+                .map(|(one, _)| {
                     leaders.extend(one.leader.map(|(leader, _)| leader));
                     partition_data(one)
                 })
                 .collect(),
         })
+        .filter(|topic| !topic.partitions.is_empty())
         .collect();
     let node_endpoints = shared
         .live_brokers(&request.listener)
@@ -569,7 +641,7 @@ fn respond(shared: &Shared, request: &Request, answered: Vec<Answered>) -> Optio
         .collect();
     let response = FetchResponse {
         responses,
-        session_id: NO_SESSION,
+        session_id,
         node_endpoints: if request.answer.version >= 16 {
             node_endpoints
         } else {

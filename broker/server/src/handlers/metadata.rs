@@ -30,7 +30,7 @@ const BY_ID_VERSION_MIN: i16 = 12;
 
 /// The bits of the operations that exist on a topic: read, write, create, delete, alter, describe,
 /// describe configs, alter configs. Without an authoriser all are allowed.
-const TOPIC_OPERATIONS: i32 =
+pub(super) const TOPIC_OPERATIONS: i32 =
     1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
 
 /// Answers from the image.
@@ -151,8 +151,11 @@ fn describe_by_id<'a>(shared: &Arc<Shared>, id: TopicId) -> MetadataResponseTopi
 
 fn describe<'a>(shared: &Arc<Shared>, name: String, id: TopicId) -> MetadataResponseTopic<'a> {
     let image = shared.image();
+    // Partitions of a growth are shown when all of them are there (P3).
+    let count = image.topic(&name).map_or(0, |topic| topic.value.partitions);
     let partitions = image
         .partitions(id)
+        .filter(|(index, _)| *index < count)
         .map(|(index, partition)| {
             let partition = &partition.value;
             // A leader that has not yet begun its epoch in this process would refuse; saying so

@@ -10,9 +10,9 @@ use esker_protocol::messages::produce_response::{
 };
 use esker_protocol::messages::{ProduceRequest, ProduceResponse};
 use esker_protocol::primitive::Blob;
-use esker_protocol::records::ProduceErrorKind;
+use esker_protocol::records::{self, ProduceError, ProduceErrorKind, ProduceRules};
 use esker_protocol::{ErrorCode, Offset, TopicId};
-use esker_storage::AppendError;
+use esker_storage::{AppendError, Appended};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -224,12 +224,8 @@ async fn append_one(
         });
     }
     let now = shared.environment.now();
-    let zstd_allowed = version >= ZSTD_VERSION_MIN;
-    let appended = {
-        let partition = Arc::clone(&partition);
-        let work = move || partition.append(batch, now, zstd_allowed);
-        shared.environment.run(Work::PageCache, work).await
-    };
+    let rules = partition.produce_rules(now, version >= ZSTD_VERSION_MIN);
+    let appended = append(shared, &partition, batch, rules).await;
     match appended {
         Ok(appended) => {
             shared
@@ -253,6 +249,28 @@ async fn append_one(
     }
 }
 
+/// Validates a batch and appends it. What is compressed anew is so by a thread that nobody waits for,
+/// and still in the order in which the connection sent it: the next request is applied after this.
+async fn append(
+    shared: &Arc<Shared>,
+    partition: &Arc<Partition>,
+    batch: Bytes,
+    rules: ProduceRules,
+) -> Result<Appended, ProduceFailure> {
+    let is_work = partition.leading().is_some()
+        && records::inspect(&batch, rules.zstd_allowed)
+            .is_ok_and(|header| rules.recompresses(&header));
+    let of = Arc::clone(partition);
+    if !is_work {
+        let work = move || of.append(batch, &rules);
+        return shared.environment.run(Work::PageCache, work).await;
+    }
+    let validate = move || records::validate(batch, &rules);
+    let valid = shared.environment.run(Work::Compute, validate).await?;
+    let work = move || of.append_valid(&valid, &rules);
+    shared.environment.run(Work::PageCache, work).await
+}
+
 /// Kafka's code for a failure, and whether the reply shows the real log start: it does where the
 /// log's validation refused the batch.
 fn refusal(partition: &Partition, failure: &ProduceFailure) -> Refused {
@@ -270,12 +288,30 @@ fn refusal(partition: &Partition, failure: &ProduceFailure) -> Refused {
                 }
                 ProduceErrorKind::Undecodable => (ErrorCode::UnknownServerError, false),
             };
+            let record_errors: Vec<(i32, String)> = error
+                .record_errors()
+                .map(|record| {
+                    let mut message = record.message.clone();
+                    if record.names_partition {
+                        message += &format!("{}-{}", partition.topic, partition.index);
+                    }
+                    (record.batch_index, message)
+                })
+                .collect();
+            let message = match error {
+                ProduceError::Rejected {
+                    by_timestamp,
+                    count,
+                    ..
+                } => rejection(*by_timestamp, *count, &record_errors),
+                other => other.to_string(),
+            };
+            let record_errors = record_errors.into_iter();
             Refused {
                 code,
-                message: Some(error.to_string()),
-                record_errors: error
-                    .record_errors()
-                    .map(|record| (record.batch_index, Some(record.message.clone())))
+                message: Some(message),
+                record_errors: record_errors
+                    .map(|(index, message)| (index, Some(message)))
                     .collect(),
                 log_start_offset: if shows_start {
                     log_start_offset
@@ -307,6 +343,23 @@ fn refusal(partition: &Partition, failure: &ProduceFailure) -> Refused {
             }
         }
     }
+}
+
+/// What a batch with refused records is refused for, in Kafka's words.
+fn rejection(by_timestamp: bool, count: usize, records: &[(i32, String)]) -> String {
+    /// The records that the message shows.
+    const SHOWN_MAX: usize = 3;
+    if by_timestamp {
+        return "One or more records have been rejected due to invalid timestamp".to_owned();
+    }
+    let shown = records.iter().take(SHOWN_MAX);
+    let shown: Vec<String> = shown
+        .map(|(index, message)| format!("RecordError(batchIndex={index}, message='{message}')"))
+        .collect();
+    format!(
+        "One or more records have been rejected due to {count} record errors in total, and only showing the first three errors at most: [{}]",
+        shown.join(", ")
+    )
 }
 
 /// Waits until every accepted batch is below the high watermark, its partition is no longer led

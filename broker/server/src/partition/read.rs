@@ -129,7 +129,9 @@ pub(crate) async fn remote(
         return Ok(Data::NONE);
     }
     let read = read_tier(shared, partition, offset, max_bytes, at_least_one);
-    match tokio::time::timeout(shared.config.remote_fetch_wait_max, read).await {
+    let given = shared.config.remote_fetch_wait_max;
+    let wait_max = shared.settings().remote_fetch_wait_max(given);
+    match tokio::time::timeout(wait_max, read).await {
         Ok(outcome) => outcome,
         // The download goes on into the cache; the client's next fetch finds it there.
         Err(_) => Err(ReadFailure::Later),

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_metadata::values::{PartitionValue, TierValue, Unknown, Value, ValueError};
-use esker_metadata::{Entry, Revision, StoreError, Transaction};
+use esker_metadata::{Entry, Image, Revision, StoreError, Transaction};
 use esker_protocol::{LeaderEpoch, Offset, Timestamp};
 use esker_storage::{
     ChangeError, ProducedRange, ProducerSnapshot, SegmentInfo, retention as local,
@@ -29,6 +29,7 @@ use tracing::{info, warn};
 use super::Partition;
 use crate::authority::{Commit, commit};
 use crate::broker::Shared;
+use crate::configs;
 use crate::environment::Work;
 use crate::retention::limits;
 
@@ -412,8 +413,9 @@ enum Fence {
     Claimed,
     /// The partition key, in which this broker reads itself as the leader of this epoch.
     Partition(LeaderEpoch),
-    /// The topic key at this revision: the log start was computed from its settings.
-    Topic(Revision),
+    /// The topic's key at this revision, and the brokers' settings as this image has them: the log
+    /// start was computed from both.
+    Settings(Revision, Arc<Image>),
 }
 
 /// Commits a pointer that was computed from `known`, and takes it for the known one. What is
@@ -454,9 +456,10 @@ async fn put(
             }
             transaction = transaction.expect_revision(&fence, entry.mod_revision);
         }
-        Fence::Topic(revision) => {
+        Fence::Settings(revision, image) => {
+            let topic = shared.keys.topic(&partition.topic);
             transaction =
-                transaction.expect_revision(shared.keys.topic(&partition.topic), revision);
+                configs::guard(shared, &image, transaction).expect_revision(topic, revision);
         }
     }
     let transaction = transaction.put(&key, to_value(&next, &unknown).encode());
@@ -783,8 +786,8 @@ async fn advance_log_start(
     if topic.value.topic_id != partition.topic_id {
         return Ok(());
     }
-    let config =
-        crate::config::topic::TopicConfig::new(&topic.value.configs, &shared.config.properties);
+    let settings = configs::settings(shared, &image);
+    let config = crate::config::topic::TopicConfig::new(&topic.value.configs, settings.merged());
     if config.retention_ms < 0 && config.retention_bytes < 0 {
         return Ok(());
     }
@@ -803,6 +806,62 @@ async fn advance_log_start(
     if start <= pointer.log_start {
         return Ok(());
     }
+    let fence = Fence::Settings(topic.revision, Arc::clone(&image));
+    commit_log_start(shared, partition, epoch, start, fence).await?;
+    let log = Arc::clone(&partition.log);
+    shared
+        .environment
+        .run(Work::Blocking, move || log.advance_start(start))
+        .await?;
+    info!(topic = %partition.topic, partition = partition.index, log_start_offset = %start, "retention");
+    Ok(())
+}
+
+/// Tries of a deletion of records whose tier key moves meanwhile: uploads move it too.
+const DELETIONS_MAX: usize = 16;
+
+/// Moves the log start to `to`, for good: first in the tier key, if the partition has one, then in
+/// the local log, durably (P7). Returns where the log starts then.
+///
+/// # Errors
+/// The key or the log cannot be written; the log start may have moved all the same.
+pub async fn delete_records(
+    shared: &Arc<Shared>,
+    partition: &Arc<Partition>,
+    to: Offset,
+) -> Result<Offset, TierError> {
+    for _ in 0..DELETIONS_MAX {
+        let epoch = partition.leading().ok_or(TierError::Moved)?;
+        if let Some(pointer) = partition.tier.pointer()
+            && pointer.log_start < to
+        {
+            match commit_log_start(shared, partition, epoch, to, Fence::Claimed).await {
+                Ok(()) => {}
+                Err(TierError::Moved) => continue,
+                Err(error) => return Err(error),
+            }
+        }
+        let log = Arc::clone(&partition.log);
+        let advanced = shared
+            .environment
+            .run(Work::Blocking, move || log.advance_start_durably(to));
+        advanced.await?;
+        // A key that was made meanwhile began with the old start.
+        if partition.tier.log_start().is_none_or(|start| start >= to) {
+            return Ok(partition.start_offset());
+        }
+    }
+    Err(TierError::Moved)
+}
+
+/// Commits a log start to the tier key, which this leader claims first.
+async fn commit_log_start(
+    shared: &Shared,
+    partition: &Partition,
+    epoch: LeaderEpoch,
+    start: Offset,
+    fence: Fence,
+) -> Result<(), TierError> {
     let known = claim(shared, partition, epoch).await?;
     let pointer = &known.pointer;
     let before = |offset: Offset| {
@@ -816,21 +875,7 @@ async fn advance_log_start(
         epoch_before: before(base),
     });
     let next = pointer::advance_log_start(pointer, start, batch, before(start));
-    put(
-        shared,
-        partition,
-        Some(&known),
-        next,
-        Fence::Topic(topic.revision),
-    )
-    .await?;
-    let log = Arc::clone(&partition.log);
-    shared
-        .environment
-        .run(Work::Blocking, move || log.advance_start(start))
-        .await?;
-    info!(topic = %partition.topic, partition = partition.index, log_start_offset = %start, "retention");
-    Ok(())
+    put(shared, partition, Some(&known), next, fence).await
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use esker_metadata::Image;
 use esker_metadata::image::Versioned;
 use esker_metadata::values::{DirectoryId, PartitionValue, TopicValue};
+use esker_metadata::{Image, Revision};
 use esker_protocol::{FixedHashMap, LeaderEpoch, Offset, Timestamp, TopicId};
 use esker_storage::{Log, LogDirectory, OpenLogError, RecoveryReport};
 use futures::StreamExt;
@@ -21,6 +21,7 @@ use crate::commit::Dirty;
 #[cfg(feature = "planted-bugs")]
 use crate::config::PlantedBug;
 use crate::config::topic::TopicConfig;
+use crate::configs;
 use crate::environment::Work;
 use crate::partition::{Partition, Settings};
 
@@ -56,17 +57,22 @@ fn hosted<'a>(
 struct TopicSettings(BTreeMap<TopicId, Settings>);
 
 impl TopicSettings {
-    fn of(&mut self, shared: &Shared, topic: &Versioned<TopicValue>) -> Settings {
+    fn of(&mut self, shared: &Shared, image: &Image, topic: &Versioned<TopicValue>) -> Settings {
         let compute = || Settings {
             config: Arc::new(TopicConfig::new(
                 &topic.value.configs,
-                &shared.config.properties,
+                configs::settings(shared, image).merged(),
             )),
-            revision: topic.revision,
+            revision: configured_at(shared, image, topic),
         };
         let settings = self.0.entry(topic.value.topic_id).or_insert_with(compute);
         settings.clone()
     }
+}
+
+/// The latest revision of what a topic's settings are computed from: its own key and the brokers'.
+fn configured_at(shared: &Shared, image: &Image, topic: &Versioned<TopicValue>) -> Revision {
+    topic.revision.max(configs::revision(shared, image))
 }
 
 /// Stops hosting what the image no longer assigns to this broker.
@@ -119,15 +125,13 @@ fn update_settings(
         let Some((_, topic)) = image.topic_by_id(partition.topic_id) else {
             continue;
         };
-        if partition.configured_at() == topic.revision {
+        if partition.configured_at() == configured_at(shared, image, topic) {
             continue;
         }
-        let next = settings.of(shared, topic);
-        if partition.config() != next.config {
-            partition
-                .log
-                .update_config(log_config(shared, &next.config));
-        }
+        let next = settings.of(shared, image, topic);
+        partition
+            .log
+            .update_config(log_config(shared, &next.config));
         partition.configure(next);
     }
 }
@@ -140,8 +144,11 @@ fn log_config(shared: &Shared, config: &TopicConfig) -> esker_storage::LogConfig
         segment_jitter_ms: config.segment_jitter_ms,
         index_interval_bytes: u64::from(config.index_interval_bytes),
         index_bytes_max: u64::from(config.segment_index_bytes),
-        producer_expiration_ms: i64::try_from(shared.config.producer_id_expiration.as_millis())
-            .unwrap_or(i64::MAX),
+        producer_expiration_ms: {
+            let given = shared.config.producer_id_expiration;
+            let expiration = shared.settings().producer_id_expiration(given);
+            i64::try_from(expiration.as_millis()).unwrap_or(i64::MAX)
+        },
         ..esker_storage::LogConfig::default()
     }
 }
@@ -169,7 +176,7 @@ async fn host_assigned(
                 name.to_owned(),
                 topic_id,
                 index,
-                settings.of(shared, topic),
+                settings.of(shared, image, topic),
                 Arc::clone(value),
             ));
         }

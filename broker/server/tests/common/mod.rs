@@ -310,3 +310,32 @@ pub(crate) async fn epoch_ends(
     })
     .await
 }
+
+/// Deletes the records below `offset`; returns code and low watermark.
+pub(crate) async fn delete_records(
+    wire: &mut Wire,
+    version: i16,
+    topic: &str,
+    index: i32,
+    offset: i64,
+) -> (i16, i64) {
+    use esker_protocol::messages::delete_records_request::{
+        DeleteRecordsPartition, DeleteRecordsTopic,
+    };
+    use esker_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
+    let request = DeleteRecordsRequest {
+        topics: vec![DeleteRecordsTopic {
+            name: Cow::Borrowed(topic),
+            partitions: vec![DeleteRecordsPartition {
+                partition_index: index,
+                offset,
+            }],
+        }],
+        timeout_ms: 10_000,
+    };
+    wire.call(version, &request, |r: DeleteRecordsResponse<'_>| {
+        let partition = &r.topics[0].partitions[0];
+        (partition.error_code, partition.low_watermark)
+    })
+    .await
+}

@@ -328,6 +328,16 @@ impl Log {
         Ok(state.log_start)
     }
 
+    /// Moves the log start forward as [`Log::advance_start`] does, and returns when that is on the
+    /// disk: no crash undoes it.
+    pub fn advance_start_durably(&self, to: Offset) -> Result<Offset, ChangeError> {
+        let _one_at_a_time = lock(&self.maintenance);
+        let start = self.advance_start(to)?;
+        let recorded = Log::recorded(&self.state());
+        self.directory.record_front(self.key(), recorded)?;
+        Ok(start)
+    }
+
     /// Removes the sealed segments that end at or below `floor`. Leader epochs are saved and the new
     /// local start is recorded before they go.
     pub fn delete_local_below(&self, floor: Offset) -> Result<Vec<SegmentInfo>, ChangeError> {

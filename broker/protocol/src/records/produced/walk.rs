@@ -31,7 +31,7 @@ pub(super) fn walk(
         max_timestamp = max_timestamp.max(record.timestamp);
         if rules.compacted && record.key.is_none() {
             rejected.add(index, false, || {
-                "it has no key, which a compacted topic needs".to_owned()
+                "Compacted topic cannot accept message without key in topic partition ".to_owned()
             });
         } else if let Some(message) = timestamp_refusal(header, &record, rules) {
             rejected.add(index, true, || message);
@@ -58,15 +58,16 @@ fn timestamp_refusal(
     if rules.timestamp_type == TimestampType::CreateTime && record.timestamp != Timestamp::NONE {
         return (!timestamp_is_allowed(record.timestamp, rules)).then(|| {
             format!(
-                "its timestamp {} is not between {} and {}",
+                "Timestamp {} of message with offset {} is out of range. The timestamp should be within [{}, {}]",
                 record.timestamp,
-                rules.now.0.saturating_sub(rules.before_ms_max),
-                rules.now.0.saturating_add(rules.after_ms_max)
+                record.offset,
+                rules.now.0.wrapping_sub(rules.before_ms_max),
+                rules.now.0.wrapping_add(rules.after_ms_max)
             )
         });
     }
     (header.attributes.timestamp_type() == TimestampType::LogAppendTime)
-        .then(|| "producers must not set the timestamp type to LogAppendTime".to_owned())
+        .then(|| "Producer should not set timestamp type to LogAppendTime.".to_owned())
 }
 
 /// Whether a timestamp lies within the topic's bounds; none at all always does.
@@ -92,6 +93,7 @@ impl Rejected {
             self.records.push(RejectedRecord {
                 batch_index,
                 message: message(),
+                names_partition: !by_timestamp,
             });
         }
     }
