@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use esker_storage::CompactionRules;
+
 use super::Kind;
 
 /// What a setting's value must satisfy beyond its type.
@@ -190,10 +192,12 @@ fn is_replica_list(value: &str) -> bool {
 }
 
 /// The settings of one topic in typed form: its overrides over the broker's defaults over Kafka's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TopicConfig {
     /// `cleanup.policy` holds `compact`.
     pub compact: bool,
+    /// When and how a compacted log is compacted.
+    pub compaction: CompactionRules,
     /// `cleanup.policy` holds `delete`.
     pub delete: bool,
     /// `file.delete.delay.ms`.
@@ -266,6 +270,14 @@ impl TopicConfig {
         };
         TopicConfig {
             compact: has("compact"),
+            compaction: CompactionRules {
+                dirty_ratio_min: text("min.cleanable.dirty.ratio")
+                    .and_then(|v| v.trim().parse().ok())
+                    .unwrap_or(0.5),
+                lag_ms_min: number("min.compaction.lag.ms"),
+                lag_ms_max: number("max.compaction.lag.ms"),
+                delete_retention_ms: number("delete.retention.ms"),
+            },
             delete: has("delete"),
             file_delete_delay_ms: number("file.delete.delay.ms"),
             index_interval_bytes: size("index.interval.bytes"),
@@ -285,6 +297,15 @@ impl TopicConfig {
             segment_jitter_ms: number("segment.jitter.ms"),
             segment_ms: number("segment.ms"),
             validate_fully: text("validation").as_deref() == Some("full"),
+        }
+    }
+
+    /// The span of record time in a segment: what must be compacted in time must be sealed in time.
+    #[must_use]
+    pub fn segment_ms_max(&self) -> i64 {
+        match self.compaction.lag_ms_max {
+            lag_ms @ 1.. if self.compact => self.segment_ms.min(lag_ms),
+            _ => self.segment_ms,
         }
     }
 
@@ -385,6 +406,11 @@ pub fn check_all(
             "Remote log storage is unsupported for the compacted topics",
         ));
     }
+    if config.compaction.lag_ms_min > config.compaction.lag_ms_max {
+        return Err(TopicConfigError::Conflict(
+            "Value of min.compaction.lag.ms must not exceed that of max.compaction.lag.ms",
+        ));
+    }
     if config.retention_ms != -1
         && overrides.contains_key("local.retention.ms")
         && (config.local_retention_ms == -1 || config.local_retention_ms > config.retention_ms)
@@ -472,6 +498,11 @@ mod tests {
         assert!(check_all(&tiered, &none).is_err());
         let local = map(&[("retention.ms", "1000"), ("local.retention.ms", "2000")]);
         assert!(check_all(&local, &none).is_err());
+        let lags = map(&[
+            ("min.compaction.lag.ms", "10"),
+            ("max.compaction.lag.ms", "9"),
+        ]);
+        assert!(check_all(&lags, &none).is_err());
         let fine = map(&[("retention.ms", "1000"), ("local.retention.ms", "-2")]);
         assert_eq!(check_all(&fine, &none), Ok(()));
     }
