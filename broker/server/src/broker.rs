@@ -41,7 +41,9 @@ use crate::producer_ids::ProducerIds;
 use crate::replicas::{Proof, Replicas};
 use crate::startup::{self, StartError};
 use crate::tiering::Tiering;
-use crate::{controller, coordinators, http, listener, membership, replicas, retention, tiering};
+use crate::{
+    compaction, controller, coordinators, http, listener, membership, replicas, retention, tiering,
+};
 
 /// What all parts of a running broker share.
 pub struct Shared {
@@ -519,6 +521,14 @@ fn run_background(shared: &Arc<Shared>, stage: &Stage) {
     stage.spawn(environment, retention::run(of, stop));
     let (of, stop) = own();
     stage.spawn(environment, coordinators::run(of, stop));
+    let progress = Arc::new(compaction::Progress::default());
+    for _ in 0..shared.config.cleaner.threads.min(compaction::WORKERS_MAX) {
+        let (of, stop) = own();
+        stage.spawn(
+            environment,
+            compaction::run(of, Arc::clone(&progress), stop),
+        );
+    }
 }
 
 /// The bound listeners, before anything is accepted.

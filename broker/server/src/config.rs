@@ -77,6 +77,8 @@ pub struct Config {
     pub remote_fetch_wait_max: Duration,
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval: Duration,
+    /// `log.cleaner.*`: how logs are compacted.
+    pub cleaner: Cleaner,
     /// `offload.min.bytes`: a smaller object waits for its successors.
     pub offload_bytes_min: u64,
     /// `offload.max.age.ms`: how long it waits at most.
@@ -105,6 +107,22 @@ pub struct Config {
     pub planted_bug: Option<PlantedBug>,
     /// Every property as given, for DescribeConfigs and the defaults of topics.
     pub properties: BTreeMap<String, String>,
+}
+
+/// How logs are compacted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cleaner {
+    /// `log.cleaner.threads`: partitions that are compacted side by side; 0 where
+    /// `log.cleaner.enable` is off.
+    pub threads: usize,
+    /// `log.cleaner.dedupe.buffer.size`: memory for the keys of all of them.
+    pub map_bytes: usize,
+    /// `log.cleaner.io.buffer.load.factor`: the share of it that is filled.
+    pub load_factor: f64,
+    /// `log.cleaner.io.max.bytes.per.second`: read and written, over all of them.
+    pub bytes_per_second_max: f64,
+    /// `log.cleaner.backoff.ms`: the pause where nothing is dirty enough.
+    pub backoff: Duration,
 }
 
 /// A host and a port.
@@ -347,6 +365,7 @@ impl Config {
             )? as i32,
             remote_fetch_wait_max: values.millis("remote.fetch.max.wait.ms", Some("500"))?,
             retention_check_interval: values.millis("log.retention.check.interval.ms", None)?,
+            cleaner: values.cleaner()?,
             offload_bytes_min: values.number("offload.min.bytes", 0, i64::MAX, None)? as u64,
             offload_age_max: values.millis("offload.max.age.ms", None)?,
             reserve_bytes: values.number("log.dir.reserve.bytes", 0, i64::MAX, None)? as u64,
@@ -459,6 +478,33 @@ impl Values<'_> {
         Ok(Duration::from_millis(
             u64::try_from(value).unwrap_or(0).min(MILLIS_MAX),
         ))
+    }
+
+    fn real(&self, key: &str, least: f64, most: f64) -> Result<f64, ConfigError> {
+        let text = self.text(key, None).unwrap_or_default();
+        match text.trim().parse::<f64>() {
+            Ok(value) if (least..=most).contains(&value) => Ok(value),
+            Ok(_) => Err(self.invalid(key, format!("must be between {least} and {most}"))),
+            Err(_) => Err(self.invalid(key, "is not a number".to_owned())),
+        }
+    }
+
+    fn cleaner(&self) -> Result<Cleaner, ConfigError> {
+        let threads = self.size("log.cleaner.threads", 0, None)?;
+        Ok(Cleaner {
+            threads: match self.flag("log.cleaner.enable")? {
+                true => threads,
+                false => 0,
+            },
+            map_bytes: self.size("log.cleaner.dedupe.buffer.size", 1, None)?,
+            load_factor: self.real("log.cleaner.io.buffer.load.factor", 0.0, 1.0)?,
+            bytes_per_second_max: self.real(
+                "log.cleaner.io.max.bytes.per.second",
+                1.0,
+                f64::MAX,
+            )?,
+            backoff: self.millis("log.cleaner.backoff.ms", None)?,
+        })
     }
 
     fn flag(&self, key: &str) -> Result<bool, ConfigError> {

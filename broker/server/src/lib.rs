@@ -9,6 +9,7 @@ pub mod broker;
 pub mod bucket;
 pub mod cli;
 pub mod commit;
+pub mod compaction;
 pub mod config;
 pub mod configs;
 pub mod connection;

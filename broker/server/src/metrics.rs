@@ -29,6 +29,14 @@ pub struct Metrics {
     local_deleted_bytes: IntCounter,
     coordinator_loads: IntCounter,
     coordinator_load_ms: IntCounter,
+    compaction_passes: IntCounter,
+    compaction_failures: IntCounter,
+    compaction_read_bytes: IntCounter,
+    compaction_written_bytes: IntCounter,
+    compaction_removed_records: IntCounter,
+    compaction_map_bytes: IntGauge,
+    compaction_dirty_percent: IntGauge,
+    compaction_uncleanable: IntGauge,
 }
 
 impl Metrics {
@@ -103,6 +111,35 @@ impl Metrics {
             coordinator_load_ms: counter(
                 "coordinator_load_milliseconds_total",
                 "Time that loading groups took.",
+            )?,
+            compaction_passes: counter("compaction_passes_total", "Passes over a log that ended.")?,
+            compaction_failures: counter(
+                "compaction_failures_total",
+                "Passes over a log that were given up.",
+            )?,
+            compaction_read_bytes: counter(
+                "compaction_read_bytes_total",
+                "Bytes read by compaction.",
+            )?,
+            compaction_written_bytes: counter(
+                "compaction_written_bytes_total",
+                "Bytes written by compaction.",
+            )?,
+            compaction_removed_records: counter(
+                "compaction_removed_records_total",
+                "Records that compaction took away.",
+            )?,
+            compaction_map_bytes: gauge(
+                "compaction_map_bytes",
+                "Memory for the keys of the logs being compacted.",
+            )?,
+            compaction_dirty_percent: gauge(
+                "compaction_dirty_percent_max",
+                "The dirty share of the dirtiest compacted log.",
+            )?,
+            compaction_uncleanable: gauge(
+                "compaction_uncleanable_partitions",
+                "Partitions that cannot be compacted.",
             )?,
         })
     }
@@ -193,5 +230,34 @@ impl Metrics {
     pub(crate) fn coordinator_loaded(&self, elapsed_ms: u64) {
         self.coordinator_loads.inc();
         self.coordinator_load_ms.inc_by(elapsed_ms);
+    }
+
+    pub(crate) fn compaction_began(&self, map_bytes: usize) {
+        self.compaction_map_bytes
+            .add(i64::try_from(map_bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn compaction_stepped(&self, read_bytes: u64, written_bytes: u64) {
+        self.compaction_read_bytes.inc_by(read_bytes);
+        self.compaction_written_bytes.inc_by(written_bytes);
+    }
+
+    pub(crate) fn compaction_ended(&self, map_bytes: usize, removed_records: u64, failed: bool) {
+        self.compaction_map_bytes
+            .sub(i64::try_from(map_bytes).unwrap_or(i64::MAX));
+        self.compaction_removed_records.inc_by(removed_records);
+        match failed {
+            true => self.compaction_failures.inc(),
+            false => self.compaction_passes.inc(),
+        }
+    }
+
+    pub(crate) fn set_dirty_percent(&self, percent: i64) {
+        self.compaction_dirty_percent.set(percent);
+    }
+
+    pub(crate) fn set_uncleanable(&self, partitions: usize) {
+        self.compaction_uncleanable
+            .set(i64::try_from(partitions).unwrap_or(i64::MAX));
     }
 }

@@ -121,6 +121,13 @@ impl Partition {
         Arc::clone(&self.settings().config)
     }
 
+    /// Whether sealed segments go to the object store, where there is one. A log from which compaction
+    /// has taken records stays local until those segments have gone: objects have no gaps.
+    #[must_use]
+    pub fn is_tiered(&self) -> bool {
+        self.config().is_tiered() && self.log.compacted_end() <= self.log.local_start_offset()
+    }
+
     /// The revision of the topic's key from which the settings were computed.
     #[must_use]
     pub fn configured_at(&self) -> Revision {

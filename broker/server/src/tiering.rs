@@ -219,8 +219,7 @@ impl Tiering {
     /// Whether the partition's sealed segments go to the store, or have gone there.
     #[must_use]
     pub fn covers(&self, partition: &Partition) -> bool {
-        self.parts.is_some()
-            && (partition.config().is_tiered() || partition.tier.pointer().is_some())
+        self.parts.is_some() && (partition.is_tiered() || partition.tier.pointer().is_some())
     }
 
     /// Something was sealed.
@@ -374,7 +373,7 @@ async fn offload_one(shared: &Arc<Shared>, partition: Arc<Partition>) -> bool {
     let is_due = partition.leading().is_some()
         && !partition.is_offline()
         && shared.tiering.covers(&partition)
-        && partition.config().is_tiered();
+        && partition.is_tiered();
     if !is_due {
         return false;
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! .lock  meta.properties  durable-ends.log  journal.log  .esker_clean_shutdown
+//! cleaner-offset-checkpoint
 //! <topic>-<partition>/                        a log
 //! <topic>-<partition>.<topic id>-delete/      a deleted log, waiting to be removed
 //! <topic>-<partition>.<topic id>-stray/       a log that nobody claims; never removed, and no empty
@@ -12,6 +13,7 @@
 //! - `durable-ends.log` is made and synced before `meta.properties`, so a formatted directory
 //!   without a sound one has been tampered with, and its records prove nothing (P6).
 
+pub(crate) mod clean_points;
 pub(crate) mod commit;
 pub(crate) mod durable_ends;
 pub(crate) mod meta;

@@ -29,10 +29,17 @@ struct Cache {
     open: BTreeMap<FileKey, (u64, Arc<dyn DiskFile>)>,
     by_use: BTreeMap<u64, FileKey>,
     uses: u64,
+    /// Files that do not have their names yet; see [`Files::pin`].
+    pinned: BTreeMap<FileKey, Arc<dyn DiskFile>>,
+    /// Rises whenever files are forgotten: what was opened before is not kept.
+    forgotten: u64,
 }
 
 impl Cache {
     fn get(&mut self, key: FileKey) -> Option<Arc<dyn DiskFile>> {
+        if let Some(file) = self.pinned.get(&key) {
+            return Some(file.clone());
+        }
         let (last_use, file) = self.open.get_mut(&key)?;
         self.by_use.remove(last_use);
         self.uses += 1;
@@ -42,7 +49,9 @@ impl Cache {
     }
 
     fn put(&mut self, key: FileKey, file: Arc<dyn DiskFile>, open_max: usize) {
-        self.remove(key);
+        if let Some((last_use, _)) = self.open.remove(&key) {
+            self.by_use.remove(&last_use);
+        }
         self.uses += 1;
         self.open.insert(key, (self.uses, file));
         self.by_use.insert(self.uses, key);
@@ -54,6 +63,7 @@ impl Cache {
     }
 
     fn remove(&mut self, key: FileKey) {
+        self.forgotten += 1;
         if let Some((last_use, _)) = self.open.remove(&key) {
             self.by_use.remove(&last_use);
         }
@@ -85,14 +95,40 @@ impl Files {
         key: FileKey,
         mode: OpenMode,
     ) -> io::Result<Arc<dyn DiskFile>> {
-        if let Some(file) = lock(&self.cache).get(key) {
-            return Ok(file);
-        }
+        let forgotten = {
+            let mut cache = lock(&self.cache);
+            if let Some(file) = cache.get(key) {
+                return Ok(file);
+            }
+            cache.forgotten
+        };
         let file = self
             .disk
             .open(&directory.join(segment_file(key.1, key.2)), mode)?;
-        lock(&self.cache).put(key, file.clone(), self.open_max);
+        let mut cache = lock(&self.cache);
+        // The name may be another file's by now.
+        if cache.forgotten == forgotten {
+            cache.put(key, file.clone(), self.open_max);
+        }
         Ok(file)
+    }
+
+    /// Gives out these files under their keys before they have the names for it.
+    pub(crate) fn pin(&self, files: impl IntoIterator<Item = (FileKey, Arc<dyn DiskFile>)>) {
+        let mut cache = lock(&self.cache);
+        for (key, file) in files {
+            cache.remove(key);
+            cache.pinned.insert(key, file);
+        }
+    }
+
+    /// The files have their names.
+    pub(crate) fn unpin(&self, keys: impl IntoIterator<Item = FileKey>) {
+        let mut cache = lock(&self.cache);
+        for key in keys {
+            cache.remove(key);
+            cache.pinned.remove(&key);
+        }
     }
 
     /// Forgets a file that is going away.

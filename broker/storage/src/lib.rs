@@ -9,6 +9,7 @@
 //! succeeded; a failed sync is never retried; recovery tells a torn tail, which ends the log, from
 //! corruption below a recorded durable end, which is reported and changes nothing.
 
+mod compaction;
 mod config;
 mod directory;
 mod disk;
@@ -25,6 +26,10 @@ mod segment;
 #[cfg(test)]
 mod testing;
 
+pub use compaction::{
+    Cleanable, Compacted, CompactionError, CompactionLimits, CompactionRules, CompactionStep,
+    cleanable,
+};
 pub use config::{CommitMode, DirectoryConfig, Durability, Identity, LogConfig};
 pub use directory::{CommitRound, FoundPartition, Incarnation, LogDirectory, Seen};
 pub use disk::{DirEntry, Disk, DiskFile, DiskLock, FileSystem, MemoryDisk, OpenMode, RealDisk};
@@ -33,5 +38,5 @@ pub use error::{
     ReadError,
 };
 pub use index::AbortedTransaction;
-pub use log::{Appended, Log, LogRead, RecoveryReport, SegmentExport, SegmentInfo};
+pub use log::{Appended, Compaction, Log, LogRead, RecoveryReport, SegmentExport, SegmentInfo};
 pub use producers::{ProducedRange, ProducerEntry, ProducerSnapshot, SnapshotError};

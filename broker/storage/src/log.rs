@@ -8,16 +8,19 @@
 //! (A tiered log start may also lie above the local start.)
 //!
 //! Invariants
-//! - Batches are contiguous: each begins where the one before ends. Segments touch likewise.
+//! - Batches are contiguous: each begins where the one before ends. Only below the compacted end may
+//!   offsets be missing between them. Segments touch: the last batch of each reaches to the next.
 //! - A file's length is its written end; space taken ahead never shows.
 //! - The state's lock is held across writes of the log, never across a sync, and never across the
 //!   bytes of a read.
 //! - A cut raises the generation, so that a commit round under way publishes nothing of what was
-//!   cut, and a read under way is done again.
+//!   cut. It raises the layout as well, as the swap of compacted segments does: a read under way is
+//!   then done again.
 //! - The process leads nothing until an epoch is begun (P4).
 
 mod append;
 mod commit;
+mod compact;
 mod cut;
 mod export;
 mod locate;
@@ -27,6 +30,7 @@ mod recovery;
 mod roll;
 mod scan;
 mod state;
+mod swap;
 mod timestamps;
 
 use std::io;
@@ -45,6 +49,7 @@ use crate::producers::ProducerSnapshot;
 
 pub use append::Appended;
 pub(crate) use commit::Capture;
+pub use compact::Compaction;
 pub use export::SegmentExport;
 pub use read::LogRead;
 pub use recovery::RecoveryReport;
@@ -339,7 +344,14 @@ impl Log {
                 .filter(|required| *required > state.files_end)
                 .unwrap_or(Offset::ZERO),
             is_stray: false,
+            compacted_end: state.compacted_end,
         }
+    }
+
+    /// Below it offsets may be missing, because compaction has taken their records.
+    #[must_use]
+    pub fn compacted_end(&self) -> Offset {
+        self.state().compacted_end
     }
 
     fn names_changed(&self, state: &mut State) {

@@ -61,7 +61,7 @@ pub(crate) struct Placed {
 /// The first step in which space is taken; it doubles with every step.
 const FIRST_STEP_BYTES: u64 = 64 << 10;
 /// Positions in an index are Kafka's signed 32-bit integers.
-const POSITION_MAX: u64 = i32::MAX as u64;
+pub(crate) const POSITION_MAX: u64 = i32::MAX as u64;
 
 impl Active {
     pub(crate) fn new(base: Offset, created: Timestamp, step: u64) -> Active {

@@ -225,16 +225,16 @@ impl BatchBuilder {
     }
 }
 
-fn length(bytes: usize) -> Result<i32, BuildError> {
+pub(super) fn length(bytes: usize) -> Result<i32, BuildError> {
     i32::try_from(bytes).map_err(|_| BuildError::TooLarge)
 }
 
 /// For lengths of parts of a record whose whole was checked to fit.
-fn length_of(bytes: usize) -> i32 {
+pub(super) fn length_of(bytes: usize) -> i32 {
     i32::try_from(bytes).unwrap_or(i32::MAX)
 }
 
-fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+pub(super) fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     match bytes {
         None => put_varint(out, -1),
         Some(bytes) => {
@@ -250,7 +250,7 @@ fn nullable_bytes(bytes: Option<&[u8]>) -> usize {
     })
 }
 
-fn body_bytes(
+pub(super) fn body_bytes(
     timestamp_delta: i64,
     offset_delta: i32,
     key: Option<&[u8]>,

@@ -23,6 +23,7 @@ mod golden;
 mod header;
 mod produced;
 mod record;
+mod rewrite;
 pub mod search;
 mod varint;
 
@@ -38,3 +39,4 @@ pub use produced::{
     Validation, inspect, validate,
 };
 pub use record::{Header, Headers, Record, RecordIter, Records, RecordsError};
+pub use rewrite::{emptied, rewrite};

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use esker_protocol::records::{Compression, Target};
+use esker_storage::CompactionRules;
 
 use super::Kind;
 use super::dynamic::{BrokerSettings, Synonym};
@@ -193,10 +194,12 @@ fn is_replica_list(value: &str) -> bool {
 }
 
 /// The settings of one topic in typed form: its overrides over the broker's defaults over Kafka's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TopicConfig {
     /// `cleanup.policy` holds `compact`.
     pub compact: bool,
+    /// When and how a compacted log is compacted.
+    pub compaction: CompactionRules,
     /// `cleanup.policy` holds `delete`.
     pub delete: bool,
     /// `compression.type` and its level; `None` is `producer`.
@@ -296,6 +299,14 @@ impl TopicConfig {
                     codec,
                     level: level_key(codec).and_then(|key| i32::try_from(number(key)).ok()),
                 }),
+            compaction: CompactionRules {
+                dirty_ratio_min: text("min.cleanable.dirty.ratio")
+                    .and_then(|v| v.trim().parse().ok())
+                    .unwrap_or(0.5),
+                lag_ms_min: number("min.compaction.lag.ms"),
+                lag_ms_max: number("max.compaction.lag.ms"),
+                delete_retention_ms: number("delete.retention.ms"),
+            },
             delete: has("delete"),
             file_delete_delay_ms: number("file.delete.delay.ms"),
             index_interval_bytes: size("index.interval.bytes"),
@@ -315,6 +326,15 @@ impl TopicConfig {
             segment_jitter_ms: number("segment.jitter.ms"),
             segment_ms: number("segment.ms"),
             validate_fully: text("validation").as_deref() == Some("full"),
+        }
+    }
+
+    /// The span of record time in a segment: what must be compacted in time must be sealed in time.
+    #[must_use]
+    pub fn segment_ms_max(&self) -> i64 {
+        match self.compaction.lag_ms_max {
+            lag_ms @ 1.. if self.compact => self.segment_ms.min(lag_ms),
+            _ => self.segment_ms,
         }
     }
 
@@ -422,6 +442,11 @@ pub fn check_all(
     if config.remote_storage == Some(true) && config.compact {
         return Err(TopicConfigError::Conflict(
             "Remote log storage only supports topics with cleanup.policy=delete or cleanup.policy being an empty list.".to_owned(),
+        ));
+    }
+    if config.compaction.lag_ms_min > config.compaction.lag_ms_max {
+        return Err(TopicConfigError::Conflict(
+            "Value of min.compaction.lag.ms must not exceed that of max.compaction.lag.ms",
         ));
     }
     for (name, whole) in [
@@ -541,6 +566,11 @@ mod tests {
         assert!(check_all(&tiered, &none).is_err());
         let local = map(&[("retention.ms", "1000"), ("local.retention.ms", "2000")]);
         assert!(check_all(&local, &none).is_err());
+        let lags = map(&[
+            ("min.compaction.lag.ms", "10"),
+            ("max.compaction.lag.ms", "9"),
+        ]);
+        assert!(check_all(&lags, &none).is_err());
         let fine = map(&[("retention.ms", "1000"), ("local.retention.ms", "-2")]);
         assert_eq!(check_all(&fine, &none), Ok(()));
     }

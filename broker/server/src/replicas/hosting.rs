@@ -140,7 +140,7 @@ fn update_settings(
 fn log_config(shared: &Shared, config: &TopicConfig) -> esker_storage::LogConfig {
     esker_storage::LogConfig {
         segment_bytes: u64::from(config.segment_bytes),
-        segment_ms: config.segment_ms,
+        segment_ms: config.segment_ms_max(),
         segment_jitter_ms: config.segment_jitter_ms,
         index_interval_bytes: u64::from(config.index_interval_bytes),
         index_bytes_max: u64::from(config.segment_index_bytes),

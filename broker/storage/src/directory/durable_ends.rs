@@ -5,7 +5,8 @@
 //! body    compact array of entries, no tagged fields
 //! entry   uuid topic id | i32 partition | i32 leader epoch | i64 durable end
 //!         | tagged fields: 0 i64 log start, 1 i64 local start, 2 i64 journal sequence,
-//!           3 i64 journaled end, 4 i64 1 where the log was set aside as a stray
+//!           3 i64 journaled end, 4 i64 1 where the log was set aside as a stray,
+//!           5 i64 compacted end
 //! ```
 //! The body is a Kafka-flexible message. The last entry of a partition wins. Each record is synced
 //! before the next is appended, so only the last one can be torn; a damaged record with a whole one
@@ -30,6 +31,7 @@ const TAG_LOCAL_START: u32 = 1;
 const TAG_JOURNAL_SEQUENCE: u32 = 2;
 const TAG_JOURNALED_END: u32 = 3;
 const TAG_STRAY: u32 = 4;
+const TAG_COMPACTED_END: u32 = 5;
 
 /// A partition of a topic.
 pub(crate) type PartitionKey = (TopicId, i32);
@@ -55,6 +57,8 @@ pub(crate) struct Recorded {
     /// The log was set aside because nobody claimed it (P3): while its stray directory is there, no
     /// empty one takes its place.
     pub(crate) is_stray: bool,
+    /// Only below it may offsets be missing, because compaction has taken their records.
+    pub(crate) compacted_end: Offset,
 }
 
 impl Recorded {
@@ -67,6 +71,7 @@ impl Recorded {
         journal_sequence: 0,
         journaled_end: Offset::ZERO,
         is_stray: false,
+        compacted_end: Offset::ZERO,
     };
 
     /// Whether it says anything of a log.
@@ -76,6 +81,7 @@ impl Recorded {
             self.log_start,
             self.local_start,
             self.journaled_end,
+            self.compacted_end,
         ];
         offsets.iter().any(|at| at.0 != 0) || self.journal_sequence > settled || self.is_stray
     }
@@ -91,6 +97,7 @@ impl Recorded {
             journaled_end: self.journaled_end.max(other.journaled_end),
             // Whatever is recorded of a log in service says that it is back.
             is_stray: self.is_stray && other.is_stray,
+            compacted_end: self.compacted_end.max(other.compacted_end),
         }
     }
 }
@@ -129,6 +136,7 @@ pub(crate) fn encode(entries: &BTreeMap<PartitionKey, Recorded>) -> Vec<u8> {
             (TAG_JOURNAL_SEQUENCE, recorded.journal_sequence),
             (TAG_JOURNALED_END, recorded.journaled_end.0),
             (TAG_STRAY, i64::from(recorded.is_stray)),
+            (TAG_COMPACTED_END, recorded.compacted_end.0),
         ];
         let set = tags.iter().filter(|(_, value)| *value != 0);
         put_uvarint(&mut body, set.clone().count() as u64);
@@ -217,6 +225,7 @@ fn entries(mut body: &[u8]) -> Option<Vec<(PartitionKey, Recorded)>> {
                 Ok(TAG_JOURNAL_SEQUENCE) => recorded.journal_sequence = number()?,
                 Ok(TAG_JOURNALED_END) => recorded.journaled_end = Offset(number()?),
                 Ok(TAG_STRAY) => recorded.is_stray = number()? != 0,
+                Ok(TAG_COMPACTED_END) => recorded.compacted_end = Offset(number()?),
                 _ => {}
             }
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use esker_protocol::{Offset, TopicId};
 
+use super::clean_points::CleanPoints;
 use super::durable_ends::{self, Content, JOURNAL, PartitionKey, Recorded};
 use super::ends_file::EndsFile;
 use super::journal::{self, Journal};
@@ -112,7 +113,15 @@ pub(super) fn open(
     let file = file.transpose().map_err(failed)?;
     let journal = Journal::new(file, meta.directory_id, config.journal_bytes_max, settled);
     let clean = clean_shutdown.is_some();
-    let shared = share(disk, config, file_system, ends, journal, clean);
+    let clean_points = CleanPoints::read(disk.as_ref(), &path).map_err(failed)?;
+    let shared = share(
+        disk,
+        config,
+        file_system,
+        (ends, journal),
+        clean_points,
+        clean,
+    );
     Ok(Opened {
         shared: Arc::new(shared),
         meta,
@@ -126,8 +135,8 @@ fn share(
     disk: Arc<dyn Disk>,
     config: DirectoryConfig,
     file_system: Arc<dyn FileSystem>,
-    ends: EndsFile,
-    journal: Journal,
+    (ends, journal): (EndsFile, Journal),
+    clean_points: CleanPoints,
     clean_marker: bool,
 ) -> Shared {
     Shared {
@@ -147,6 +156,7 @@ fn share(
         short_of_files: AtomicBool::new(false),
         not_void: Mutex::default(),
         opened: Mutex::default(),
+        clean_points: Mutex::new(clean_points),
         names_unsynced: AtomicBool::new(false),
         rounds_since_record: AtomicU32::new(0),
         started_clean: clean_marker,

@@ -140,6 +140,10 @@ impl LogDirectory {
         prepared.map_err(|failure| not_opened(&name, failure))?;
         let key = (name.topic_id, name.partition);
         let recorded = RecordedEnd::from(lock(&shared.ends).get(key));
+        if !matches!(recorded, RecordedEnd::Known(_)) {
+            // Of another log of the name, or nobody knows of which.
+            lock(&shared.clean_points).forget(&name.topic, name.partition);
+        }
         let opened = Log::open(shared.clone(), name, path, recorded, config, now)?;
         lock(&shared.opened).insert(key);
         Ok(opened)

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
+use super::clean_points::CleanPoints;
 use super::durable_ends::{PartitionKey, Recorded};
 use super::ends_file::EndsFile;
 use super::format::CLEAN_SHUTDOWN;
@@ -46,6 +47,9 @@ pub(crate) struct Shared {
     pub(crate) not_void: Mutex<BTreeSet<PartitionKey>>,
     /// Logs that this process has opened.
     pub(crate) opened: Mutex<BTreeSet<PartitionKey>>,
+    /// Up to where the logs have been compacted; may be held across a sync, and never together with a
+    /// log's state.
+    pub(crate) clean_points: Mutex<CleanPoints>,
     /// Whether names in the directory itself wait for a sync.
     pub(crate) names_unsynced: AtomicBool,
     /// Rounds since ends were recorded in `durable-ends.log`.

@@ -329,7 +329,11 @@ impl Log {
 pub(super) fn placed(header: &BatchHeader) -> Placed {
     Placed {
         last_offset: header.last_offset(),
-        max_timestamp: header.max_timestamp,
+        // A batch that compaction has emptied has no record to be found by its time.
+        max_timestamp: match header.records_count {
+            0 => Timestamp::NONE,
+            _ => header.max_timestamp,
+        },
         bytes: header.size_in_bytes() as u64,
     }
 }

@@ -66,6 +66,7 @@ impl Log {
                 log_start: state.log_start,
                 seen_epoch: state.latest_epoch(),
                 limit: end,
+                compacted_end: state.compacted_end,
             }
         };
         let cut = self.cut(&source);
@@ -103,6 +104,7 @@ impl Log {
                 end: state.files_end.min(end),
                 journaled_end: state.synced_end.max(state.required_end).min(end),
                 log_start: state.log_start.min(end),
+                compacted_end: state.compacted_end.min(end),
                 ..Log::recorded(&state)
             }
         };
@@ -254,6 +256,7 @@ impl Log {
             state.epochs_unsaved = true;
             state.log_start = recorded.log_start;
             state.local_start = start;
+            state.compacted_end = Offset::ZERO;
             state.synced_end = start;
             state.files_end = start;
             state.required_end = start;

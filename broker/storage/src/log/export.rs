@@ -140,8 +140,10 @@ impl Log {
         start: Offset,
         end: Offset,
     ) -> Result<Vec<AbortedTransaction>, ReadError> {
-        let bases = self.state().with_aborted(start);
-        Ok(self.aborted_in(&bases, start, end)?)
+        self.while_it_stands(|| {
+            let bases = self.state().with_aborted(start);
+            Ok(self.aborted_in(&bases, start, end)?)
+        })
     }
 
     fn aborted_in(

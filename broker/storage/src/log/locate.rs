@@ -25,7 +25,10 @@ pub(super) struct Place {
     pub(super) hint: Option<u64>,
     /// The file, when it is open for writing.
     pub(super) file: Option<Arc<dyn DiskFile>>,
-    pub(super) generation: u64,
+    /// The state's layout at the time.
+    pub(super) layout: u64,
+    /// Only below it may offsets be missing.
+    pub(super) compacted_end: Offset,
     /// Whether nothing but what is in memory may be read.
     pub(super) cached_only: bool,
 }
@@ -48,7 +51,8 @@ impl State {
                     .filter(|hint| hint.segment == active.base)
                     .map(|hint| hint.position),
                 file: active.file.clone(),
-                generation: self.generation,
+                layout: self.layout,
+                compacted_end: self.compacted_end,
                 cached_only: false,
             };
         }
@@ -67,13 +71,19 @@ impl State {
                 .filter(|hint| hint.segment == base)
                 .map(|hint| hint.position),
             file: None,
-            generation: self.generation,
+            layout: self.layout,
+            compacted_end: self.compacted_end,
             cached_only: false,
         }
     }
 }
 
 impl Place {
+    /// Whether a batch at `base` may follow where `expected` was due.
+    pub(super) fn follows(&self, base: Offset, expected: Offset) -> bool {
+        base == expected || (base > expected && base <= self.compacted_end)
+    }
+
     fn limit(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         match self.cached_only {
             true => Arc::new(CachedOnly(file)),

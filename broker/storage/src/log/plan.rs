@@ -8,7 +8,7 @@ use std::sync::Arc;
 use esker_protocol::{LeaderEpoch, Offset, Timestamp};
 
 use super::recovery::{PlanError, is_temporary};
-use super::scan::{BatchReader, Resume, entries_in, from_start, resume_below, scan};
+use super::scan::{BatchReader, Bounds, Resume, entries_in, from_start, resume_below, scan};
 use crate::directory::names::{FileKind, parse_segment_file, segment_file};
 use crate::disk::{Disk, DiskFile, read_all};
 use crate::entry_file::{EntryFile, read_entries};
@@ -44,6 +44,8 @@ pub(super) struct Source {
     pub(super) seen_epoch: LeaderEpoch,
     /// Where the log is to be cut: at the last border of a batch that is not above.
     pub(super) limit: Offset,
+    /// Only below it may offsets be missing.
+    pub(super) compacted_end: Offset,
 }
 
 /// A segment that was read.
@@ -81,6 +83,8 @@ pub(super) struct Plan {
     pub(super) write_snapshots: Vec<(Offset, Vec<u8>)>,
     /// The epochs that begin in what was read.
     pub(super) epochs: Vec<(LeaderEpoch, Offset)>,
+    /// Only below it may offsets be missing.
+    pub(super) compacted_end: Offset,
 }
 
 /// The names in a log's directory.
@@ -206,6 +210,7 @@ impl Plan {
         let local_start = first.unwrap_or(source.local_start);
         let mut plan = Plan::empty(around, local_start);
         plan.remove_segments = passed;
+        plan.compacted_end = source.compacted_end;
         let origin = plan.choose_origin(around, source, &listing)?;
         plan.read(around, source, &listing, origin)?;
         // After a kill even what agrees with the records may be in the page cache alone: files that
@@ -253,6 +258,7 @@ impl Plan {
             remove_others: Vec::new(),
             write_snapshots: Vec::new(),
             epochs: Vec::new(),
+            compacted_end: Offset::ZERO,
         }
     }
 
@@ -335,6 +341,17 @@ impl Plan {
             (false, true) => Offset::MAX,
             (false, false) => source.trusted_end,
         };
+        // Where the records are lost, what is missing inside a sealed segment is taken for compaction's
+        // work: that it ends where the next begins is checked all the same.
+        let gaps_end = match (source.records_lost, segments.last()) {
+            (true, Some(&(active, _))) => active,
+            _ => source.compacted_end,
+        };
+        let bounds = Bounds {
+            limit: source.limit,
+            rewrite_at,
+            compacted_end: gaps_end,
+        };
         let mut ended = false;
         for (index, &(base, length)) in segments.iter().enumerate() {
             let next = segments.get(index + 1).map(|&(base, _)| base);
@@ -363,7 +380,7 @@ impl Plan {
                     .push((base, self.producers.snapshot().encode()));
             }
             let resume = self.resume(around, base, length, origin)?;
-            self.read_segment(around, source, (base, length), resume, (origin, rewrite_at))?;
+            self.read_segment(around, bounds, (base, length), resume, origin)?;
             // A cut at the border of two segments leaves the second, empty.
             let cut = source.limit < Offset::MAX && next.is_some_and(|next| self.end < next);
             ended = self.damage.is_some() || cut;
@@ -391,10 +408,10 @@ impl Plan {
     fn read_segment(
         &mut self,
         around: &Surroundings<'_>,
-        source: &Source,
+        bounds: Bounds,
         (base, length): (Offset, u64),
         resume: Resume,
-        (origin, rewrite_at): (Offset, Offset),
+        origin: Offset,
     ) -> io::Result<()> {
         let file = around.open(base, FileKind::Log)?;
         let (producers, epochs) = (&mut self.producers, &mut self.epochs);
@@ -411,17 +428,12 @@ impl Plan {
             }
         };
         let interval = around.index_interval_bytes;
-        let scanned = scan(
-            file.as_ref(),
-            length,
-            resume,
-            source.limit,
-            rewrite_at,
-            interval,
-            &mut visit,
-        )?;
+        let scanned = scan(file.as_ref(), length, resume, bounds, interval, &mut visit)?;
         self.end = scanned.end;
         self.damage = scanned.damage;
+        if let Some(gap_end) = scanned.gap_end {
+            self.compacted_end = self.compacted_end.max(gap_end);
+        }
         self.bytes_since_checkpoint += scanned.bytes;
         let aborted_kept = if base < origin {
             around.aborted_below(base, origin)?

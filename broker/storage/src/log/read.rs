@@ -14,7 +14,8 @@ use crate::error::{Damage, ReadError};
 /// Whole batches as they stand in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRead {
-    /// The batches; the first one holds the offset asked for. Empty when none fits.
+    /// The batches; the first one holds the offset asked for, or is the next where compaction has
+    /// taken that. Empty when none fits.
     pub bytes: Bytes,
     /// The base offset of the first batch; what was asked for when there is none.
     pub start: Offset,
@@ -34,8 +35,8 @@ impl LogRead {
 
 /// What an index entry may be away from the batch, beyond the interval: read along at once.
 const SLACK_BYTES: usize = 8 << 10;
-/// How often a read starts over when the log is cut or its segments go meanwhile.
-const ATTEMPTS_MAX: usize = 8;
+/// How often a read starts over when the log is cut, or its segments go or are replaced meanwhile.
+pub(super) const ATTEMPTS_MAX: usize = 8;
 
 /// The outcome of one attempt.
 enum Attempt {
@@ -86,12 +87,12 @@ impl Log {
                 return Ok(LogRead::empty(offset));
             };
             place.cached_only = cached_only;
-            let generation = place.generation;
+            let layout = place.layout;
             match self.read_place(&place, offset, max_bytes, below, at_least_one)? {
                 Attempt::Done(read, end) if self.confirm(&place, &read, end) => return Ok(read),
                 Attempt::Done(..) | Attempt::Gone => {}
                 Attempt::Suspect(damage) => {
-                    if self.state().generation == generation {
+                    if self.state().layout == layout {
                         return Err(damage.into());
                     }
                     suspect = Some(damage);
@@ -130,7 +131,7 @@ impl Log {
     /// Whether what was read still stands, in which case the place to go on is remembered.
     fn confirm(&self, place: &Place, read: &LogRead, position: u64) -> bool {
         let mut state = self.state();
-        if state.generation != place.generation {
+        if state.layout != place.layout {
             return false;
         }
         if !read.bytes.is_empty() {
@@ -157,6 +158,11 @@ impl Log {
         };
         let exact = place.hint.is_some();
         let mut position = self.position_before(place, offset)?;
+        let mut due = match position {
+            _ if exact => Due::Near,
+            0 => Due::At(place.base),
+            _ => Due::AtOrBelow,
+        };
         let mut wanted = max_bytes.max(BatchHeader::BYTES);
         if !exact {
             wanted = wanted.saturating_add(SLACK_BYTES);
@@ -165,7 +171,7 @@ impl Log {
             let left = usize::try_from(place.bytes.saturating_sub(position)).unwrap_or(usize::MAX);
             let mut buffer = Vec::new();
             file.read_at(position, wanted.min(left), &mut buffer)?;
-            match find(&buffer, offset) {
+            match find(place, &buffer, offset, &mut due) {
                 Found::At(start, size) => {
                     let reach = buffer.len() - start;
                     if size > max_bytes && !at_least_one {
@@ -186,11 +192,19 @@ impl Log {
                         // The batch, or what may follow it, reaches beyond the buffer.
                         position += start as u64;
                         wanted = max_bytes.max(size);
+                        due = Due::Near;
                         if left > buffer.len() {
                             continue;
                         }
                     }
-                    return Ok(take(buffer, start, position, offset, max_bytes, below));
+                    return Ok(take(
+                        place,
+                        buffer,
+                        (start, position),
+                        offset,
+                        max_bytes,
+                        below,
+                    ));
                 }
                 Found::Behind(skip) if skip > 0 && position + (skip as u64) < place.bytes => {
                     position += skip as u64;
@@ -231,7 +245,7 @@ impl Log {
         loop {
             let position = reader.position;
             match reader.header()? {
-                Ok(Some(header)) if header.base_offset == expected => {
+                Ok(Some(header)) if place.follows(header.base_offset, expected) => {
                     if header.last_offset() >= offset {
                         let exact = Place {
                             hint: Some(position),
@@ -275,9 +289,29 @@ enum Found {
     Nonsense(usize, String),
 }
 
-fn find(buffer: &[u8], offset: Offset) -> Found {
+/// Where a batch must begin that may hold an offset, or be the next where compaction has taken that.
+#[derive(Debug, Clone, Copy)]
+enum Due {
+    /// Here, or behind a gap.
+    At(Offset),
+    /// At the offset or below, or behind a gap from there.
+    Near,
+    /// At the offset or below: an index that leads beyond it leads astray.
+    AtOrBelow,
+}
+
+impl Due {
+    fn allows(self, place: &Place, base: Offset, offset: Offset) -> bool {
+        match self {
+            Due::At(expected) => place.follows(base, expected),
+            Due::Near => place.follows(base, base.min(offset)),
+            Due::AtOrBelow => base <= offset,
+        }
+    }
+}
+
+fn find(place: &Place, buffer: &[u8], offset: Offset, due: &mut Due) -> Found {
     let mut start = 0;
-    let mut expected = None;
     loop {
         let rest = buffer.get(start..).unwrap_or_default();
         let header = match BatchHeader::parse(rest) {
@@ -286,14 +320,14 @@ fn find(buffer: &[u8], offset: Offset) -> Found {
             Err(error) => return Found::Nonsense(start, error.to_string()),
         };
         let base = header.base_offset;
-        if base > offset || expected.is_some_and(|expected| expected != base) {
+        if !due.allows(place, base, offset) {
             return Found::Nonsense(start, format!("a batch of offset {base}"));
         }
         let size = header.size_in_bytes();
         if header.last_offset() >= offset {
             return Found::At(start, size);
         }
-        expected = Some(header.next_offset());
+        *due = Due::At(header.next_offset());
         start += size;
         if start >= buffer.len() {
             return Found::Behind(start);
@@ -303,9 +337,9 @@ fn find(buffer: &[u8], offset: Offset) -> Found {
 
 /// Cuts the batches that may be returned out of a buffer.
 fn take(
+    place: &Place,
     buffer: Vec<u8>,
-    start: usize,
-    position: u64,
+    (start, position): (usize, u64),
     offset: Offset,
     max_bytes: usize,
     below: Offset,
@@ -318,7 +352,7 @@ fn take(
         let Ok(header) = BatchHeader::parse(rest) else {
             break;
         };
-        if first.is_some() && header.base_offset != next {
+        if first.is_some() && !place.follows(header.base_offset, next) {
             break;
         }
         let size = header.size_in_bytes();

@@ -127,6 +127,7 @@ impl Log {
 
     fn recover(&self, recorded: RecordedEnd, now: Timestamp) -> Result<RecoveryReport, PlanError> {
         let source = Source::new(recorded, self.directory.started_clean);
+        self.complete_swaps()?;
         let plan = Plan::make(&self.surroundings(now), &source)?;
         let loaded = self.load_epochs(&plan)?;
         let (epochs, epochs_rebuilt, epochs_changed) = loaded;
@@ -318,6 +319,7 @@ impl Log {
         state.bytes_since_checkpoint = plan.bytes_since_checkpoint;
         state.local_start = plan.local_start;
         state.end = plan.end;
+        state.compacted_end = plan.compacted_end.min(plan.end);
         state.unsynced.extend(unsynced);
         Ok(())
     }
@@ -420,6 +422,7 @@ impl Source {
             log_start: known.log_start,
             seen_epoch: known.epoch,
             limit: Offset::MAX,
+            compacted_end: known.compacted_end,
         }
     }
 }

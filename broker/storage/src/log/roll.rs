@@ -133,7 +133,10 @@ impl Log {
     pub(super) fn remove_segment_file(&self, base: Offset, kind: FileKind) -> io::Result<()> {
         self.directory.files.forget((self.id, base, kind));
         let name = crate::directory::names::segment_file(base, kind);
-        self.directory.remove_if_there(&self.path.join(name))
+        let removed = self.directory.remove_if_there(&self.path.join(name));
+        // A reader may have opened it again meanwhile.
+        self.directory.files.forget((self.id, base, kind));
+        removed
     }
 
     /// Removes all files of a segment.

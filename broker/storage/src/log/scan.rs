@@ -227,16 +227,28 @@ pub(super) struct Scanned {
     pub(super) rewrite_from: Option<u64>,
     pub(super) aborted: Vec<AbortedTransaction>,
     pub(super) bytes: u64,
+    /// Where the last gap between batches ends.
+    pub(super) gap_end: Option<Offset>,
 }
 
-/// Reads a segment from where `resume` says up to `limit`, checking every batch. `visit` is told of
+/// What a scan is held to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Where the log is to end.
+    pub(super) limit: Offset,
+    /// What begins at or above it is written again.
+    pub(super) rewrite_at: Offset,
+    /// Only below it may offsets be missing.
+    pub(super) compacted_end: Offset,
+}
+
+/// Reads a segment from where `resume` says up to its limit, checking every batch. `visit` is told of
 /// each, in order, and returns what it aborts.
 pub(super) fn scan(
     file: &dyn DiskFile,
     length: u64,
     resume: Resume,
-    limit: Offset,
-    rewrite_at: Offset,
+    bounds: Bounds,
     index_interval_bytes: u64,
     visit: &mut dyn FnMut(&Batch<'_>) -> Option<AbortedTransaction>,
 ) -> io::Result<Scanned> {
@@ -248,6 +260,7 @@ pub(super) fn scan(
     let start = active.bytes;
     let mut rewrite_from = None;
     let mut aborted = Vec::new();
+    let mut gap_end = None;
     let damage = loop {
         let position = reader.position;
         let damaged = |reason: String| {
@@ -263,10 +276,11 @@ pub(super) fn scan(
             Ok(None) => break None,
             Err(reason) => break damaged(reason),
         };
-        if header.base_offset != expected {
-            break damaged(format!("a batch of offset {}", header.base_offset));
+        let base = header.base_offset;
+        if base < expected || (base > expected && base > bounds.compacted_end) {
+            break damaged(format!("a batch of offset {base}"));
         }
-        if header.next_offset() > limit {
+        if header.next_offset() > bounds.limit {
             break None;
         }
         let batch = match reader.batch(&header)? {
@@ -276,7 +290,10 @@ pub(super) fn scan(
         if !batch.crc_is_valid() {
             break damaged("a batch with a wrong checksum".to_owned());
         }
-        if expected >= rewrite_at && rewrite_from.is_none() {
+        if base > expected {
+            gap_end = Some(base);
+        }
+        if base >= bounds.rewrite_at && rewrite_from.is_none() {
             rewrite_from = Some(position);
         }
         aborted.extend(visit(&batch));
@@ -292,5 +309,6 @@ pub(super) fn scan(
         rewrite_from,
         aborted,
         bytes,
+        gap_end,
     })
 }

@@ -29,6 +29,9 @@ pub(super) struct State {
     pub(super) config: LogConfig,
     /// Rises whenever the log is cut or started anew.
     pub(super) generation: u64,
+    /// Rises with the generation, and whenever segments are replaced: what is known of places in
+    /// files is then stale.
+    pub(super) layout: u64,
     pub(super) cutting: bool,
     pub(super) closed: bool,
     pub(super) poisoned: Option<Arc<io::Error>>,
@@ -52,6 +55,8 @@ pub(super) struct State {
     /// The last record of the journal of which the files have everything.
     pub(super) files_sequence: i64,
     pub(super) end: Offset,
+    /// Only below it may offsets be missing.
+    pub(super) compacted_end: Offset,
 
     /// By rising base; each ends where the next begins.
     pub(super) sealed: Vec<Sealed>,
@@ -97,6 +102,7 @@ impl State {
         State {
             config,
             generation: 0,
+            layout: 0,
             cutting: false,
             closed: false,
             poisoned: None,
@@ -112,6 +118,7 @@ impl State {
             required_end: start,
             files_sequence: 0,
             end: start,
+            compacted_end: Offset::ZERO,
             sealed: Vec::new(),
             active: Active::new(start, now, 0),
             producers: Producers::default(),
@@ -190,6 +197,12 @@ impl State {
     /// Everything that a cut makes stale.
     pub(super) fn raise_generation(&mut self) {
         self.generation += 1;
+        self.raise_layout();
+    }
+
+    /// Everything that is known of places in files becomes stale.
+    pub(super) fn raise_layout(&mut self) {
+        self.layout += 1;
         self.hints = [None; HINTS];
     }
 

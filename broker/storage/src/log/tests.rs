@@ -1011,4 +1011,5 @@ fn a_roll_that_finds_no_space_leaves_the_indexes_as_they_were() {
     rig.log.roll_now(NOW).unwrap();
 }
 
+mod compaction;
 mod journal;

@@ -7,6 +7,7 @@ use esker_protocol::{LeaderEpoch, Offset, Timestamp};
 
 use super::Log;
 use super::locate::Place;
+use super::read::ATTEMPTS_MAX;
 use super::scan::BatchReader;
 use crate::directory::names::FileKind;
 use crate::entry_file::{file_floor, read_entries};
@@ -31,6 +32,32 @@ impl Log {
         timestamp: Timestamp,
         below: Offset,
     ) -> Result<Option<Found>, ReadError> {
+        let found = self.while_it_stands(|| self.first_at_or_after(timestamp))?;
+        Ok(found.filter(|(_, offset, _)| *offset < below))
+    }
+
+    /// The first record that has the largest timestamp on this disk.
+    pub fn offset_of_max_timestamp(&self) -> Result<Option<Found>, ReadError> {
+        self.while_it_stands(|| self.first_of_max_timestamp())
+    }
+
+    /// Looks again where segments were cut or replaced meanwhile.
+    pub(super) fn while_it_stands<T>(
+        &self,
+        look: impl Fn() -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let mut attempt = 1;
+        loop {
+            let layout = self.state().layout;
+            let found = look();
+            if attempt == ATTEMPTS_MAX || self.state().layout == layout {
+                return found;
+            }
+            attempt += 1;
+        }
+    }
+
+    fn first_at_or_after(&self, timestamp: Timestamp) -> Result<Option<Found>, ReadError> {
         for candidate in self.candidates(timestamp)? {
             let from = self.begin_at(&candidate, timestamp)?;
             let starts = self.start_offset();
@@ -40,14 +67,13 @@ impl Log {
                     search::first_at_or_after(batch, timestamp, &Caps::DEFAULT)
                 })?
             {
-                return Ok(Some(found).filter(|(_, offset, _)| *offset < below));
+                return Ok(Some(found));
             }
         }
         Ok(None)
     }
 
-    /// The first record that has the largest timestamp on this disk.
-    pub fn offset_of_max_timestamp(&self) -> Result<Option<Found>, ReadError> {
+    fn first_of_max_timestamp(&self) -> Result<Option<Found>, ReadError> {
         let segments = self.segments();
         let max = segments.iter().map(|segment| segment.max_timestamp).max();
         let Some(max) = max.filter(|max| *max >= Timestamp(0)) else {

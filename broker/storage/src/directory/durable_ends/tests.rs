@@ -9,6 +9,7 @@ fn recorded(end: i64) -> Recorded {
         journal_sequence: end / 4,
         journaled_end: Offset(end + 1),
         is_stray: false,
+        compacted_end: Offset::ZERO,
     }
 }
 
@@ -91,6 +92,17 @@ fn the_bytes_are_pinned() {
          02abababababababababababababababab0000000700000003000000000000012c\
          04000800000000000000640108000000000000009602080000000000000\
          04b0308000000000000012d007694520a",
+    );
+    let compacted = Recorded {
+        compacted_end: Offset(60),
+        ..without_journal
+    };
+    pinned(
+        compacted,
+        "45736b44000000000041\
+         02abababababababababababababababab0000000700000003000000000000012c\
+         0300080000000000000064010800000000000000960508000000000000003c\
+         00c4e8e7bb",
     );
 }
 
