@@ -55,7 +55,7 @@ pub(super) trait GroupCall: Sync {
     /// The request about these groups.
     fn request(&self, groups: &[String], version: i16) -> Self::Request;
 
-    /// What the answer says about each group, and what was being done, for errors.
+    /// What the answer says about each group.
     fn values(
         &self,
         answered: Answered<'_>,
