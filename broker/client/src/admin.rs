@@ -1,15 +1,27 @@
-//! Topics: making, deleting, describing; producer ids.
+//! Administration: topics and producer ids here, groups, settings and the cluster in modules.
+
+mod cluster;
+mod configs;
+mod coordinators;
+mod groups;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use esker_protocol::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, InitProducerIdRequest,
-    create_topics_request, delete_topics_request, describe_configs_request,
+    CreateTopicsRequest, DeleteTopicsRequest, InitProducerIdRequest, create_topics_request,
+    delete_topics_request,
 };
 use esker_protocol::{ProducerEpoch, ProducerId, TopicId};
 use tokio::time::Instant;
 
+pub use self::cluster::{ClusterBroker, ClusterDescription, Features, Levels, LogDir};
+pub use self::configs::{ConfigChange, ConfigEntry, ConfigResource, ConfigSource};
+pub use self::coordinators::{ByGroup, Coordinator};
+pub use self::groups::{
+    ByPartition, CommittedOffset, DescribedGroup, GroupKind, GroupMember, ListedGroup,
+    TopicPartition,
+};
 use crate::client::{Client, Retry, Target};
 use crate::error::{ClientError, check};
 
@@ -56,10 +68,6 @@ const DEFAULT_COUNT: i16 = -1;
 const WORK_MAX: Duration = Duration::from_secs(20);
 /// The last version of DeleteTopics that has names alone.
 const DELETE_BY_NAME_UNTIL: i16 = 5;
-/// `ConfigResource.Type.TOPIC`
-const TOPIC_RESOURCE: i8 = 2;
-/// `ConfigSource.DYNAMIC_TOPIC_CONFIG`
-const SET_BY_TOPIC: i8 = 1;
 
 impl Client {
     /// Makes topics, or with `validate_only` says whether they could be made; the outcome of each.
@@ -176,38 +184,14 @@ impl Client {
         topic: &str,
         deadline: Instant,
     ) -> Result<Vec<TopicSetting>, ClientError> {
-        let what = || format!("describing the settings of {topic}");
-        let request = DescribeConfigsRequest {
-            resources: vec![describe_configs_request::DescribeConfigsResource {
-                resource_type: TOPIC_RESOURCE,
-                resource_name: topic.into(),
-                configuration_keys: None,
-            }],
-            ..DescribeConfigsRequest::default()
-        };
-        let answer = self
-            .call(Target::Any, None, &request, true, deadline)
-            .await?;
-        let response = answer.body().map_err(|error| nonsense(&what(), &error))?;
-        let result = response
-            .results
-            .first()
-            .ok_or_else(|| ClientError::Nonsense {
-                what: what(),
-                reason: "the topic is missing".to_owned(),
-            })?;
-        check(result.error_code, result.error_message.as_deref(), what)?;
-        let mut settings: Vec<TopicSetting> = result
-            .configs
-            .iter()
-            .map(|config| TopicSetting {
-                name: config.name.to_string(),
-                value: config.value.as_deref().map(str::to_owned),
-                is_set: config.config_source == SET_BY_TOPIC,
-            })
-            .collect();
-        settings.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(settings)
+        let resource = ConfigResource::Topic(topic.to_owned());
+        let entries = self.describe_config(&resource, deadline).await?;
+        let settings = entries.into_iter().map(|entry| TopicSetting {
+            name: entry.name,
+            value: entry.value,
+            is_set: entry.source == ConfigSource::Topic,
+        });
+        Ok(settings.collect())
     }
 
     /// A new id for an idempotent producer.
@@ -251,3 +235,6 @@ fn nonsense(what: &str, error: &crate::error::ConnectionError) -> ClientError {
         reason: error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

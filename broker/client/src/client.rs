@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use esker_protocol::api::VersionRange;
 use esker_protocol::messages::{MetadataRequest, metadata_request};
 use esker_protocol::primitive::Request;
 use esker_protocol::{BrokerId, ErrorCode, TopicId};
@@ -88,6 +89,18 @@ impl Link {
         self.connection
             .version_of(T::API_KEY, newest)
             .map_err(|source| self.error(source))
+    }
+
+    /// Fails where the version in which an API is to be called is older than what is needed of it.
+    pub(crate) fn require<T: Request>(&self, version: i16, needed: i16) -> Result<(), ClientError> {
+        if version >= needed {
+            return Ok(());
+        }
+        Err(self.error(ConnectionError::UnsupportedApi {
+            api: T::API_KEY,
+            ours: VersionRange::new(needed, T::API_KEY.stable_versions().max),
+            theirs: self.connection.served(T::API_KEY),
+        }))
     }
 
     /// One try, bounded by the caller's deadline and the client's patience with one try.

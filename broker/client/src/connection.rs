@@ -170,12 +170,17 @@ impl Connection {
     pub fn version_of(&self, api: ApiKey, newest: Option<i16>) -> Result<i16, ConnectionError> {
         let mut ours = api.stable_versions();
         ours.max = ours.max.min(newest.unwrap_or(ours.max));
-        let theirs = self.versions.get(&api.number()).copied();
+        let theirs = self.served(api);
         theirs
             .map(|theirs| VersionRange::new(ours.min.max(theirs.min), ours.max.min(theirs.max)))
             .filter(|common| common.min <= common.max)
             .map(|common| common.max)
             .ok_or(ConnectionError::UnsupportedApi { api, ours, theirs })
+    }
+
+    /// The versions of an API that the broker serves.
+    pub(crate) fn served(&self, api: ApiKey) -> Option<VersionRange> {
+        self.versions.get(&api.number()).copied()
     }
 
     /// Whether it has failed for good.

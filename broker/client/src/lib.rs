@@ -32,7 +32,11 @@ mod stream;
 #[cfg(test)]
 mod testing;
 
-pub use admin::{NewTopic, TopicSetting};
+pub use admin::{
+    ByGroup, ByPartition, ClusterBroker, ClusterDescription, CommittedOffset, ConfigChange,
+    ConfigEntry, ConfigResource, ConfigSource, Coordinator, DescribedGroup, Features, GroupKind,
+    GroupMember, Levels, ListedGroup, LogDir, NewTopic, TopicPartition, TopicSetting,
+};
 pub use client::{Client, ClientOptions, Target};
 pub use connection::{Answer, Connection, ConnectionOptions};
 pub use consumer::{Consumer, ConsumerOptions, Polled};

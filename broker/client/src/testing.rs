@@ -47,8 +47,12 @@ pub(crate) enum Fault {
     CutAnswer,
 }
 
+/// Answers an API as a test says, in place of the broker. The code is the one to refuse with.
+type Script = Box<dyn FnMut(&RequestFrame<'_>, ErrorCode) -> Vec<Bytes> + Send>;
+
 #[derive(Default)]
 pub(crate) struct State {
+    scripts: BTreeMap<ApiKey, Script>,
     /// Faults of the next calls of an API; `None` is none.
     pub(crate) faults: BTreeMap<ApiKey, VecDeque<Option<Fault>>>,
     /// The newest version that is served, where it is not the newest that exists.
@@ -134,6 +138,21 @@ impl Network {
 
     pub(crate) fn fail(&self, api: ApiKey, faults: impl IntoIterator<Item = Option<Fault>>) {
         self.state().faults.entry(api).or_default().extend(faults);
+    }
+
+    /// Lets the test answer an API.
+    pub(crate) fn script(
+        &self,
+        api: ApiKey,
+        script: impl FnMut(&RequestFrame<'_>, ErrorCode) -> Vec<Bytes> + Send + 'static,
+    ) {
+        self.state().scripts.insert(api, Box::new(script));
+    }
+
+    /// How often an API was called.
+    pub(crate) fn calls(&self, api: ApiKey) -> usize {
+        let state = self.state();
+        state.seen.iter().filter(|seen| seen.0 == api).count()
     }
 
     pub(crate) fn client(self: &Arc<Network>) -> Client {
@@ -233,6 +252,9 @@ impl Network {
             Some(Fault::Refused(code)) => code,
             _ => ErrorCode::None,
         };
+        if let Some(script) = state.scripts.get_mut(&request.api) {
+            return (script(&request, code), fault);
+        }
         let answer = match request.api {
             ApiKey::ApiVersions => answer(&request, &versions(&state)),
             ApiKey::Metadata => answer(&request, &metadata(&request, &state)),
@@ -259,7 +281,7 @@ impl Network {
     }
 }
 
-fn answer<T: Response>(request: &RequestFrame<'_>, body: &T) -> Vec<Bytes> {
+pub(crate) fn answer<T: Response>(request: &RequestFrame<'_>, body: &T) -> Vec<Bytes> {
     encode_response(request.correlation_id, request.version, body).expect("an answer")
 }
 

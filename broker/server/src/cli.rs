@@ -1,12 +1,15 @@
-//! The command line: `esker dev|broker|demo|topic|log|tier`.
+//! The command line: `esker dev|broker|demo|topic|group|config|cluster|log|tier`.
 //!
 //! Exit status 0 is done, 1 failed, 2 bad usage. Bad input gets one line on stderr that says what,
 //! where and what to do.
 
 mod broker;
 mod client;
+mod cluster;
+mod config;
 mod demo;
 mod dev;
+mod group;
 mod log;
 mod run;
 mod table;
@@ -37,6 +40,15 @@ enum Command {
     /// Create, list, describe and delete topics.
     #[command(subcommand)]
     Topic(topic::Command),
+    /// List, describe and delete consumer groups, and set their offsets.
+    #[command(subcommand)]
+    Group(group::Command),
+    /// Show and change settings of topics, brokers and groups.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Show brokers, features and what is wrong.
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Look into the files of a log.
     #[command(subcommand)]
     Log(log::Command),
@@ -83,12 +95,7 @@ pub fn main() -> ExitCode {
         // Help and version are printed as they are; an error is cut to its one line.
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) => {
-            let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            complain(&format!(
-                "{}; see --help",
-                line.trim_start_matches("error: ")
-            ));
+            complain(&format!("{}; see --help", one_line(&error.to_string())));
             return ExitCode::from(2);
         }
     };
@@ -97,6 +104,9 @@ pub fn main() -> ExitCode {
         Command::Broker(arguments) => broker::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Topic(command) => topic::run(command),
+        Command::Group(command) => group::run(command),
+        Command::Config(command) => config::run(command),
+        Command::Cluster(command) => cluster::run(command),
         Command::Log(command) => log::run(command),
         Command::Tier(command) => tier::run(command),
     };
@@ -109,12 +119,49 @@ pub fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
+/// The line of an error that says what is wrong: what a first line announces stands below it.
+fn one_line(error: &str) -> String {
+    let mut lines = error.lines().map(str::trim);
+    let first = lines.next().unwrap_or_default();
+    let first = first.trim_start_matches("error: ");
+    if !first.ends_with(':') {
+        return first.to_owned();
+    }
+    let listed: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
+    format!("{first} {}", listed.join(" "))
+}
+
 #[expect(clippy::print_stderr, reason = "the command line's own error line")]
 fn complain(line: &str) {
-    eprintln!("esker: {line}");
+    eprintln!("esker: {}", table::clean(line));
 }
 
 /// Prints a line of a command's result. Whoever closed the pipe has seen enough: that is no failure.
 fn say(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_usage_error_names_what_is_missing_in_one_line() {
+        let error = Arguments::try_parse_from(["esker", "topic", "create"]).unwrap_err();
+        assert_eq!(
+            one_line(&error.to_string()),
+            "the following required arguments were not provided: <NAME>"
+        );
+        let error = Arguments::try_parse_from(["esker", "tpic"]).unwrap_err();
+        assert_eq!(
+            one_line(&error.to_string()),
+            "unrecognized subcommand 'tpic'"
+        );
+    }
 }

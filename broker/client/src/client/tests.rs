@@ -196,6 +196,11 @@ fn futures_can_move_between_threads() {
         check(client.create_topics(&[], false, deadline));
         check(client.delete_topics(&[], deadline));
         check(client.describe_topic_settings("", deadline));
+        check(client.list_groups(&[], &[], deadline));
+        check(client.describe_groups(&[], deadline));
+        check(client.committed_offsets(&[], deadline));
+        check(client.set_offsets("", Default::default(), deadline));
+        check(client.describe_cluster(deadline));
     }
     let _ = all;
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use clap::Args;
 use esker_client::{Client, ClientError, ClientOptions, Connect, Endpoint, TcpConnect};
+use esker_protocol::ErrorCode;
+use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use super::{Failure, Output};
+use super::{Failure, Outcome, Output, complain, say, table};
 
 /// Which broker to talk to, and how to print what it says.
 #[derive(Debug, Args)]
@@ -79,11 +81,81 @@ pub(super) fn chain(error: &dyn Error) -> String {
     line
 }
 
+/// A setting on the command line.
+pub(super) fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    let (key, value) = (key.trim(), value.trim());
+    if key.is_empty() {
+        return Err("must be KEY=VALUE".to_owned());
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Says what became of each thing of a kind. Where one failed, the command did: its line is the
+/// last.
+pub(super) fn report(
+    kind: &str,
+    outcomes: impl IntoIterator<Item = (String, Result<(), ClientError>)>,
+    verb: &str,
+    dry_run: bool,
+    output: Output,
+) -> Outcome {
+    let mut failures = Vec::new();
+    for (name, outcome) in outcomes {
+        let error = outcome.as_ref().err();
+        match output {
+            Output::Table if error.is_none() => {
+                say(format!("{kind} {} {verb}", table::clean(&name)));
+            }
+            Output::Table => {}
+            Output::Json => say(json!({
+                kind: name,
+                "ok": error.is_none(),
+                "dry_run": dry_run,
+                "code": error.and_then(ClientError::code).map(ErrorCode::name),
+                "error": error.map(|error| chain(error)),
+            })),
+        }
+        failures.extend(error.map(|error| chain(error)));
+    }
+    fail(failures)
+}
+
+/// Fails with the last of these lines, after all others were printed.
+pub(super) fn fail(mut lines: Vec<String>) -> Outcome {
+    let Some(last) = lines.pop() else {
+        return Ok(());
+    };
+    lines.iter().for_each(|line| complain(line));
+    Err(Failure::Failed(last))
+}
+
 #[cfg(test)]
 mod tests {
-    use esker_protocol::ErrorCode;
-
     use super::*;
+
+    #[test]
+    fn settings_are_key_and_value() {
+        assert_eq!(
+            setting("retention.ms = 5"),
+            Ok(("retention.ms".to_owned(), "5".to_owned()))
+        );
+        assert_eq!(setting("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert_eq!(setting("a="), Ok(("a".to_owned(), String::new())));
+        for text in ["retention.ms", "=5", ""] {
+            assert!(setting(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_command_fails_when_one_of_its_parts_did() {
+        assert!(fail(Vec::new()).is_ok());
+        let line = "deleting topic b: UNKNOWN_TOPIC_OR_PARTITION";
+        match fail(vec![line.to_owned()]) {
+            Err(Failure::Failed(last)) => assert_eq!(last, line),
+            other => panic!("{other:?}"),
+        }
+    }
 
     #[test]
     fn an_error_is_one_line_with_kafkas_code_and_its_causes() {

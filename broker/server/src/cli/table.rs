@@ -1,7 +1,36 @@
 //! Tables for people.
 
+use std::borrow::Cow;
+
+/// Text from outside as one line that does to a terminal what it looks like: names of groups and
+/// clients may hold anything.
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unprintable) {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_unprintable(character) {
+            clean.extend(character.escape_default());
+        } else {
+            clean.push(character);
+        }
+    }
+    Cow::Owned(clean)
+}
+
+/// Control characters, and those that turn the direction of what stands around them.
+fn is_unprintable(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Lays rows out in columns as wide as their widest cell.
 pub(super) fn render(header: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<Cow<'_, str>>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| clean(cell)).collect())
+        .collect();
     let width = |column: usize| {
         let cells = rows
             .iter()
@@ -22,7 +51,7 @@ pub(super) fn render(header: &[&str], rows: &[Vec<String>]) -> String {
     std::iter::once(line(header.to_vec()))
         .chain(
             rows.iter()
-                .map(|row| line(row.iter().map(String::as_str).collect())),
+                .map(|row| line(row.iter().map(AsRef::as_ref).collect())),
         )
         .collect::<Vec<_>>()
         .join("\n")
@@ -59,6 +88,14 @@ mod tests {
             render(&["NAME", "B"], &rows),
             "NAME  B\na     long cell\nbb    x"
         );
+    }
+
+    #[test]
+    fn text_from_outside_cannot_leave_its_line_or_steer_the_terminal() {
+        assert_eq!(clean("group-1 \u{e9}"), "group-1 \u{e9}");
+        assert_eq!(clean("a\nb\u{1b}[2J\u{202e}"), "a\\nb\\u{1b}[2J\\u{202e}");
+        let rows = [vec!["a\rb".to_owned()]];
+        assert_eq!(render(&["N"], &rows), "N\na\\rb");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use esker_client::{Client, ClientError, Metadata, NewTopic, Topic, TopicSetting}
 use esker_protocol::{BrokerId, ErrorCode};
 use serde_json::{Value, json};
 
-use super::client::{self, Target};
+use super::client::{self, Target, fail, report, setting};
 use super::{Failure, Outcome, Output, run as runtime, say, table};
 
 /// Commands on topics.
@@ -71,11 +71,6 @@ pub(super) struct Delete {
     target: Target,
 }
 
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
-    Ok((key.trim().to_owned(), value.trim().to_owned()))
-}
-
 pub(super) fn run(command: Command) -> Outcome {
     runtime::client_runtime()?.block_on(async {
         match command {
@@ -109,7 +104,13 @@ async fn create(options: Create) -> Outcome {
     } else {
         "created"
     };
-    report(outcomes, verb, options.dry_run, options.target.output)
+    report(
+        "topic",
+        outcomes,
+        verb,
+        options.dry_run,
+        options.target.output,
+    )
 }
 
 async fn delete(options: &Delete) -> Outcome {
@@ -125,7 +126,13 @@ async fn delete(options: &Delete) -> Outcome {
         let deleted = client.delete_topics(&names, client::deadline()).await;
         (deleted.map_err(|error| client::failed(&error))?, "deleted")
     };
-    report(outcomes, verb, options.dry_run, options.target.output)
+    report(
+        "topic",
+        outcomes,
+        verb,
+        options.dry_run,
+        options.target.output,
+    )
 }
 
 /// Whether metadata shows the topic, as the error that a deletion would give.
@@ -142,44 +149,6 @@ fn existing(metadata: &Metadata, name: &str) -> Result<(), ClientError> {
         code,
         message: None,
     })
-}
-
-/// Says what became of each topic. Where one failed, the command did: its line is the last.
-fn report(
-    outcomes: Vec<(String, Result<(), ClientError>)>,
-    verb: &str,
-    dry_run: bool,
-    output: Output,
-) -> Outcome {
-    for (name, outcome) in &outcomes {
-        match output {
-            Output::Table if outcome.is_ok() => say(format!("topic {name} {verb}")),
-            Output::Table => {}
-            Output::Json => {
-                let error = outcome.as_ref().err();
-                say(json!({
-                    "topic": name,
-                    "ok": error.is_none(),
-                    "dry_run": dry_run,
-                    "code": error.and_then(ClientError::code).map(ErrorCode::name),
-                    "error": error.map(|error| client::chain(error)),
-                }));
-            }
-        }
-    }
-    let failures = outcomes
-        .iter()
-        .filter_map(|(_, outcome)| outcome.as_ref().err());
-    fail(failures.map(|error| client::chain(error)).collect())
-}
-
-/// Fails with the last of these lines, after all others were printed.
-fn fail(mut lines: Vec<String>) -> Outcome {
-    let Some(last) = lines.pop() else {
-        return Ok(());
-    };
-    lines.iter().for_each(|line| super::complain(line));
-    Err(Failure::Failed(last))
 }
 
 /// Metadata of these topics, or of all where none is named.

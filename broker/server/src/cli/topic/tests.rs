@@ -23,16 +23,6 @@ fn topic(error: Option<ErrorCode>) -> Topic {
 }
 
 #[test]
-fn settings_are_key_and_value() {
-    assert_eq!(
-        setting("retention.ms = 5"),
-        Ok(("retention.ms".to_owned(), "5".to_owned()))
-    );
-    assert_eq!(setting("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
-    assert!(setting("retention.ms").is_err());
-}
-
-#[test]
 fn a_description_names_leaders_and_what_the_topic_sets_itself() {
     let setting = |name: &str, is_set| TopicSetting {
         name: name.to_owned(),
@@ -61,18 +51,5 @@ fn only_topics_that_are_there_could_be_deleted() {
     for name in ["gone", "never"] {
         let error = existing(&metadata, name).unwrap_err();
         assert_eq!(error.code(), unknown, "{name}");
-    }
-}
-
-#[test]
-fn a_command_fails_when_one_of_its_topics_did() {
-    assert!(fail(Vec::new()).is_ok());
-    match fail(vec![
-        "deleting topic b: UNKNOWN_TOPIC_OR_PARTITION".to_owned(),
-    ]) {
-        Err(Failure::Failed(line)) => {
-            assert_eq!(line, "deleting topic b: UNKNOWN_TOPIC_OR_PARTITION");
-        }
-        other => panic!("{other:?}"),
     }
 }
