@@ -12,10 +12,8 @@
 
 pub(crate) mod classic;
 pub(crate) mod consumer;
-pub(crate) mod embedded;
 pub(crate) mod migration;
 pub(crate) mod offsets;
-pub(crate) mod subscription;
 
 use std::sync::Arc;
 
