@@ -228,3 +228,6 @@ pub(crate) fn leave(
     };
     turn.reply(ticket, Response::LeaveGroup(response));
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,11 +143,15 @@ impl Bench {
             configuration: &self.world,
             now,
         };
-        let before = self.group.durable_state();
+        // A copy of a large group for each request would take longer than all the rest.
+        let is_small = self.group.state.members().len() < 100;
+        let before = is_small.then(|| self.group.durable_state());
         let (records, response) =
             self.group
                 .heartbeat(request, &CONTEXT, &view, &mut self.timers, &mut self.random);
-        assert_eq!(before, self.group.durable_state(), "only replay changes it");
+        if let Some(before) = before {
+            assert_eq!(before, self.group.durable_state(), "only replay changes it");
+        }
         self.apply(&records);
         response
     }
