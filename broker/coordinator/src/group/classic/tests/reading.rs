@@ -68,8 +68,8 @@ fn reading(world: &mut World, protocol_type: &str) -> String {
 }
 
 fn live_for(world: &mut World, id: &str, days: i64) {
-    for _ in 0..days * 48 {
-        world.advance(DAY_MS / 48);
+    for _ in 0..days * 96 {
+        world.advance(DAY_MS / 96);
         let request = HeartbeatRequest {
             group_id: "g".into(),
             generation_id: 1,
@@ -94,7 +94,6 @@ fn topics(world: &World) -> Vec<String> {
 fn a_stable_group_keeps_the_offsets_of_what_it_reads() {
     let mut world = World::new();
     let id = reading(&mut world, "consumer");
-    world.advance(DAY_MS / 96);
     live_for(&mut world, &id, 6);
     assert_eq!(topics(&world), ["left", "read"]);
     live_for(&mut world, &id, 2);
@@ -105,7 +104,6 @@ fn a_stable_group_keeps_the_offsets_of_what_it_reads() {
 fn the_offsets_of_a_group_age_from_when_its_last_member_left() {
     let mut world = World::new();
     let id = reading(&mut world, "consumer");
-    world.advance(DAY_MS / 96);
     live_for(&mut world, &id, 5);
     assert_eq!(world.leave(&id, None), 0);
     world.advance(6 * DAY_MS);

@@ -169,7 +169,9 @@ fn followers_wait_for_the_leaders_assignment() {
         .each_ref()
         .map(|id| world.join(join_request(id, None, RANGE), 9));
     world.advance(6_000);
-    tickets.map(|ticket| world.joined(ticket));
+    for ticket in tickets {
+        world.joined(ticket);
+    }
     let follower = world.sync(&ids[1], 1, &[]);
     assert!(world.reply(follower).is_none());
     assert_eq!(world.shard.pending(), 1);
