@@ -13,12 +13,15 @@ export RUSTFLAGS ?= -C link-arg=-fuse-ld=mold
 endif
 
 ESKER := $(CARGO_TARGET_DIR)/release/esker
+# The assignors as a program, to be asked what Kafka's own are asked.
+ASSIGN := $(CARGO_TARGET_DIR)/debug/examples/assign
 # The same broker with known bugs that an option wakes: the crash checker must catch each of them.
 PLANTED := $(CACHE)/planted/esker
 
 export FULL
 export ESKER_BIN := $(ESKER)
 export ESKER_PLANTED_BIN := $(PLANTED)
+export ESKER_ASSIGN_BIN := $(ASSIGN)
 export ESKER_TOOLS := $(TOOLS)
 export PYTHONDONTWRITEBYTECODE := 1
 PYTEST = $(TOOLS)/venv/bin/python -m pytest -q -p no:cacheprovider -c e2e/pytest.ini
@@ -27,7 +30,7 @@ FUZZ_ITERATIONS ?= $(if $(FULL),2000000,50000)
 SEEDS ?= $(if $(FULL),2000,200)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit build planted tools crash clients e2e fuzz bench bench-smoke sim test
+.PHONY: help demo check unit build planted assign tools crash assignors clients e2e fuzz bench bench-smoke sim test
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -53,6 +56,9 @@ planted: ## a binary with bugs planted on purpose, for the crash checker; unopti
 	$(CARGO) build --locked --bin esker --features planted-bugs
 	@mkdir -p $(dir $(PLANTED)) && cp -f $(CARGO_TARGET_DIR)/debug/esker $(PLANTED)
 
+assign:
+	$(CARGO) build --locked --package esker-coordinator --example assign
+
 tools: $(TOOLS)/.complete ## Kafka's jars, Python packages, MinIO, cargo-deny, outside the checkout
 
 $(TOOLS)/.complete: $(PINS)
@@ -63,10 +69,13 @@ crash: tools ## kill -9 under load; the checker compares content and must catch 
 	@$(MAKE) --no-print-directory build
 	$(PYTEST) e2e/crash
 
-clients: tools build ## real clients, real S3, bad input, the demo
-	$(PYTEST) e2e/clients e2e/tier e2e/hostile e2e/demo
+assignors: tools assign ## random consumer groups: the assignors answer what Kafka's own answer
+	$(PYTEST) e2e/assignors
 
-e2e: tools build ## chosen tests with real clients: ARGS="e2e/clients -k gzip"
+clients: tools build assign ## real clients, real S3, bad input, the demo, the assignors
+	$(PYTEST) e2e/assignors e2e/clients e2e/tier e2e/hostile e2e/demo
+
+e2e: tools build assign ## chosen tests with real clients: ARGS="e2e/clients -k gzip"
 	$(PYTEST) $(ARGS)
 
 fuzz: ## mutated requests, responses and batches against the decoders
