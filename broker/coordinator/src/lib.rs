@@ -3,3 +3,4 @@
 //! It must not know files, sockets, clocks or tokio: state and events come in, decisions go out.
 
 pub mod assignor;
+pub mod consumer_protocol;
