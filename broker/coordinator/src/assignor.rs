@@ -158,9 +158,5 @@ fn java_text_order(one: &str, other: &str) -> Ordering {
 /// What Java orders topic ids by.
 fn java_id_key(id: TopicId) -> (i64, i64) {
     let bits = u128::from_be_bytes(id.0).cast_signed();
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the two halves of the id, one after the other"
-    )]
     ((bits >> 64) as i64, bits as i64)
 }

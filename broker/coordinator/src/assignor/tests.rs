@@ -92,10 +92,13 @@ impl Group {
                 }
             }
         }
-        let subscribed: BTreeSet<_> = self
+        let topics: BTreeSet<_> = self
             .members
             .values()
             .flat_map(|member| &member.topics)
+            .collect();
+        let subscribed: BTreeSet<_> = topics
+            .into_iter()
             .flat_map(|topic| (0..self.counts[topic]).map(|partition| (*topic, partition)))
             .collect();
         assert_eq!(assigned, subscribed);
