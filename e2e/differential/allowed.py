@@ -1,0 +1,42 @@
+"""The differences that are meant. Both lists are short, and every entry says why."""
+
+import fnmatch
+from dataclasses import dataclass
+from typing import Callable
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Differences in one field (`Api:Path`, patterns allowed) of the named cases, which `holds` may narrow further."""
+
+    where: str
+    reason: str
+    cases: str = "*"
+    holds: Callable = lambda kafka, esker: True
+
+    def covers(self, difference):
+        return (
+            fnmatch.fnmatchcase(f"{difference.api}:{difference.field}", self.where)
+            and fnmatch.fnmatchcase(difference.case, self.cases)
+            and self.holds(difference.kafka, difference.esker)
+        )
+
+
+# With `validation=full`.
+ALLOWED = ()
+
+# What `validation=default`, which does not look into records, adds to them.
+ALLOWED_BY_DEFAULT = ()
+
+
+def unexplained(differences, validation="full"):
+    """The differences that no entry allows, and the entries that allowed one."""
+    entries = ALLOWED if validation == "full" else ALLOWED + ALLOWED_BY_DEFAULT
+    left, used = [], set()
+    for difference in differences:
+        entry = next((entry for entry in entries if entry.covers(difference)), None)
+        if entry:
+            used.add(entry)
+        else:
+            left.append(difference)
+    return left, used
