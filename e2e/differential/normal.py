@@ -124,6 +124,9 @@ class Symbols:
         if isinstance(value, Uuid):
             return "<no id>" if value == ZERO_UUID else self.of("id", value)
         if isinstance(value, str):
+            # Brokers give members of consumer groups an id in another form than members of classic groups.
+            if field == "MemberId" and GENERATED_ID.fullmatch(value):
+                return self.of("member", value)
             for secret, name in self.server.secrets():
                 value = value.replace(secret, name)
             return MEMBER.sub(lambda match: self.of("member", match[0]), value)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from harness.process import POLL_SECONDS
 
 from .codec import ZERO_UUID, Damaged, api
-from .link import CLIENT, Closed, Link, Silent
+from .link import ANSWER_SECONDS_MAX, CLIENT, Closed, Link, Silent
 
 CLOSED, SILENT = "closed the connection", "did not answer"
 SETTLE_SECONDS_MAX = 30
@@ -99,12 +99,12 @@ class Script:
     def send(self, name, body, version, link=None, client_id=CLIENT, answered=True):
         (link or self._main()).send(name, version, body or {}, client_id, answered)
 
-    def receive(self, label="", link=None, mine=None):
+    def receive(self, label="", link=None, mine=None, seconds=ANSWER_SECONDS_MAX):
         """The answer to what was sent first on the link, recorded."""
         link = link or self._main()
         name, version, _ = link.waiting[0]
         try:
-            answer = link.receive()
+            answer = link.receive(seconds)
         except Closed:
             answer = CLOSED
         except Silent:
