@@ -1,8 +1,9 @@
 """Plays the cases and prints what differs and what was reached.
 
-    python -m e2e.differential [--only kafka|esker] [--validation full|default] [--json FILE] [-v] [CASE...]
+    python -m e2e.differential [--only kafka|esker | --twice] [--validation full|default] [--json FILE] [-v] [CASE...]
 
-A case may be named by a pattern. Needs ESKER_TOOLS and, unless only Kafka is asked, ESKER_BIN.
+A case may be named by a pattern. --twice compares Apache Kafka with Apache Kafka: what differs then is chance, and
+belongs to no comparison. Needs ESKER_TOOLS and, unless only Kafka is asked, ESKER_BIN.
 """
 
 import argparse
@@ -50,6 +51,7 @@ def main():
     parser = argparse.ArgumentParser(prog="differential", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE")
     parser.add_argument("--only", choices=("kafka", "esker"))
+    parser.add_argument("--twice", action="store_true")
     parser.add_argument("--validation", choices=("full", "default"), default="full")
     parser.add_argument("--json", metavar="FILE", help="where to write what was reached")
     parser.add_argument("--verbose", "-v", action="store_true", help="print every answer, with symbols for ids and times")
@@ -63,7 +65,8 @@ def main():
             for case in wanted:
                 failed += bool(play(case, server, coverage, options.verbose).failure)
     else:
-        with servers.running(servers.start_kafka) as kafka, servers.running(servers.start_esker, options.validation) as esker:
+        other = (servers.start_kafka,) if options.twice else (servers.start_esker, options.validation)
+        with servers.running(servers.start_kafka) as kafka, servers.running(*other) as esker:
             for case in wanted:
                 left = normalise(play(case, kafka, coverage, options.verbose), kafka)
                 right = normalise(play(case, esker, Coverage(), options.verbose), esker)
