@@ -84,6 +84,9 @@ KEYED = {
     "DescribeGroups:Groups.Members": "MemberId",
     "JoinGroup:Members": "MemberId",
     "ConsumerGroupDescribe:Groups.Members": "MemberId",
+    "ConsumerGroupHeartbeat:Assignment.TopicPartitions": "TopicId",
+    "ConsumerGroupDescribe:Groups.Members.Assignment.TopicPartitions": "TopicName",
+    "ConsumerGroupDescribe:Groups.Members.TargetAssignment.TopicPartitions": "TopicName",
     "OffsetFetch:Topics": "Name",
     "OffsetFetch:Topics.Partitions": "PartitionIndex",
     "OffsetFetch:Groups.Topics": "Name",
@@ -96,9 +99,9 @@ KEYED = {
 class Symbols:
     """The ids of one transcript, numbered as they appear."""
 
-    def __init__(self, server):
+    def __init__(self, server, topics):
         self.server = server
-        self.known = {}
+        self.known = {("id", topic_id): name for topic_id, name in topics.items()}
         self.count = {}
         self.now_ms = time.time() * 1000
 
@@ -159,7 +162,7 @@ def by_key(items, key):
 
 def normalise(transcript, server):
     """The same transcript with symbols."""
-    symbols = Symbols(server)
+    symbols = Symbols(server, transcript.topics)
     normal = copy.copy(transcript)
     normal.exchanges = []
     for exchange in transcript.exchanges:

@@ -39,6 +39,8 @@ class Transcript:
     exchanges: list = field(default_factory=list)
     # Why the case ended early, when it did.
     failure: str | None = None
+    # The topics that were prepared: their ids, and what to call them.
+    topics: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -131,10 +133,10 @@ class Script:
             link.close()
 
     def until(self, name, body, holds, version=None, seconds=SETTLE_SECONDS_MAX):
-        """Asks quietly until the answer is as it should be."""
+        """Asks quietly until the answer is as it should be; a function makes a new body for each time."""
         deadline = time.monotonic() + seconds
         while True:
-            answer = self.quiet(name, body, version)
+            answer = self.quiet(name, body() if callable(body) else body, version)
             if holds(answer):
                 return answer
             if time.monotonic() > deadline:
@@ -172,7 +174,9 @@ class Script:
             lambda got: not any(part["ErrorCode"] for part in got["Topics"][0]["Partitions"]),
             ENDS,
         )
-        return Topic(name, described["Topics"][0]["TopicId"])
+        topic = Topic(name, described["Topics"][0]["TopicId"])
+        self.transcript.topics.setdefault(topic.id, f"<id of {name}, {len(self.transcript.topics) + 1}>")
+        return topic
 
     def gone(self, name):
         """Waits until a deleted topic is nowhere to be seen."""

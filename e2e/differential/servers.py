@@ -57,6 +57,10 @@ class Peer:
 class Kafka(Peer, ApacheKafka):
     name = "kafka"
 
+    def secrets(self):
+        controller = self.options["controller.quorum.voters"].partition("@")[2]
+        return (*super().secrets(), (controller, "<controller>"))
+
     def spawn(self):
         self.starts += 1
         command = tools.java(tools.BROKER, self.properties, jvm=self.heap)

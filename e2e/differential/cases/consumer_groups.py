@@ -1,5 +1,7 @@
 """The consumer protocol (KIP-848): heartbeats, assignments, fencing, regular expressions, static members, migration."""
 
+import itertools
+
 from ..codec import ZERO_UUID
 from ..script import Topic
 from . import case
@@ -26,9 +28,22 @@ def group_config(s, group, **settings):
     )
 
 
+def topic_for_groups(s, *arguments, **options):
+    """A new topic that also the coordinator, which may hear of it last, knows: another group is given its partitions."""
+    topic = s.topic(*arguments, **options)
+    body = {"MemberId": "probe", "MemberEpoch": 0, "RebalanceTimeoutMs": 5000, "SubscribedTopicNames": [topic.name], "TopicPartitions": []}
+    numbers = itertools.count()
+
+    def probe():
+        return {**body, "GroupId": f"probe-{topic.name}-{next(numbers)}"}
+
+    s.until("ConsumerGroupHeartbeat", probe, lambda got: got["Assignment"] and got["Assignment"]["TopicPartitions"])
+    return topic
+
+
 @case
 def consumer_group_of_one(s):
-    topic = s.topic(partitions=3)
+    topic = topic_for_groups(s, partitions=3)
     for version in BOTH:
         for assignor in (None, "uniform", "range"):
             one = Consumer(s, s.name(f"g{version}-{assignor}"), version=version, topics=[topic.name], assignor=assignor)
@@ -52,7 +67,7 @@ def consumer_group_of_one(s):
 
 @case
 def consumer_member_with_an_id_from_the_broker(s):
-    topic = s.topic()
+    topic = topic_for_groups(s)
     one = Consumer(s, s.name("g"), version=0, topics=[topic.name])
     one.id = ""
     one.join("version 0 may leave it to the broker")
@@ -65,7 +80,7 @@ def consumer_member_with_an_id_from_the_broker(s):
 
 @case
 def consumer_group_of_two(s):
-    topic = s.topic(partitions=4)
+    topic = topic_for_groups(s, partitions=4)
     for assignor in ("uniform", "range"):
         group = s.name(assignor)
         one, two = (Consumer(s, group, name, topics=[topic.name], assignor=assignor) for name in "ab")
@@ -91,7 +106,7 @@ def consumer_group_of_two(s):
 
 @case
 def consumer_group_of_three_over_two_topics(s):
-    left, right = s.topic("left", partitions=3), s.topic("right", partitions=3)
+    left, right = topic_for_groups(s, "left", partitions=3), topic_for_groups(s, "right", partitions=3)
     for assignor in ("range",):
         group = s.name(assignor)
         members = []
@@ -112,7 +127,7 @@ def consumer_group_of_three_over_two_topics(s):
 
 @case
 def consumer_subscription_changes(s):
-    left, right = s.topic("left", partitions=2), s.topic("right")
+    left, right = topic_for_groups(s, "left", partitions=2), topic_for_groups(s, "right")
     one = Consumer(s, s.name("g"), topics=[left.name])
     one.join()
     one.own()
@@ -129,7 +144,7 @@ def consumer_subscription_changes(s):
     one.beat("gave up all", TopicPartitions=[])
     describe(s, one.group, "none")
     one.beat("a topic that is not there", SubscribedTopicNames=[s.name("later")])
-    late = s.topic("later", partitions=2)
+    late = topic_for_groups(s, "later", partitions=2)
     s.until("Metadata", {"Topics": [{"Name": late.name}]}, lambda got: got["Topics"][0]["ErrorCode"] == 0)
     s.pause(0.3)
     one.beat("it has been created")
@@ -143,7 +158,7 @@ def consumer_subscription_changes(s):
 
 @case
 def consumer_first_heartbeat_is_checked(s):
-    topic = s.topic()
+    topic = topic_for_groups(s)
     good = {"GroupId": s.name("g"), "MemberId": "m", "MemberEpoch": 0, "RebalanceTimeoutMs": 5000, "SubscribedTopicNames": [topic.name], "TopicPartitions": []}
     for label, more in (
         ("empty group id", {"GroupId": ""}),
@@ -175,7 +190,7 @@ def consumer_first_heartbeat_is_checked(s):
 
 @case
 def consumer_members_are_fenced(s):
-    topic = s.topic(partitions=2)
+    topic = topic_for_groups(s, partitions=2)
     one = Consumer(s, s.name("g"), topics=[topic.name])
     one.join()
     one.own()
@@ -203,14 +218,14 @@ def consumer_members_are_fenced(s):
 
 @case
 def consumer_group_is_full(s):
-    topic = s.topic(partitions=2)
+    topic = topic_for_groups(s, partitions=2)
     for index in range(5):
         Consumer(s, s.name("g"), f"m{index}", topics=[topic.name]).join(f"member {index + 1}")
 
 
 @case
 def consumer_static_members(s):
-    topic = s.topic(partitions=2)
+    topic = topic_for_groups(s, partitions=2)
     group = s.name("g")
     one = Consumer(s, group, "a", topics=[topic.name], instance="one")
     one.join()
@@ -236,7 +251,7 @@ def consumer_static_members(s):
 
 @case
 def consumer_regular_expressions(s):
-    left, right = s.topic("left", partitions=2), s.topic("right")
+    left, right = topic_for_groups(s, "left", partitions=2), topic_for_groups(s, "right")
     one = Consumer(s, s.name("g"), regex=f"{s.case}-(left|none)")
     one.join()
     for number in range(6):
@@ -258,7 +273,7 @@ def consumer_regular_expressions(s):
 
 @case
 def consumer_offsets_are_checked(s):
-    topic = s.topic(partitions=2)
+    topic = topic_for_groups(s, partitions=2)
     other = Topic("no-such-topic", "AAAAAAAAAAAAAAAAAAAAAQ")
     one = Consumer(s, s.name("g"), topics=[topic.name])
     one.join()
@@ -294,7 +309,7 @@ def consumer_offsets_are_checked(s):
 
 @case
 def consumer_session_ends(s):
-    topic = s.topic(partitions=2)
+    topic = topic_for_groups(s, partitions=2)
     group = s.name("g")
     group_config(s, group, consumer_session_timeout_ms=1000, consumer_heartbeat_interval_ms=500)
     one = Consumer(s, group, topics=[topic.name])
@@ -307,7 +322,7 @@ def consumer_session_ends(s):
 
 @case
 def consumer_that_does_not_revoke_is_dropped(s):
-    topic = s.topic(partitions=2)
+    topic = topic_for_groups(s, partitions=2)
     group = s.name("g")
     one = Consumer(s, group, "a", topics=[topic.name], rebalance=1000)
     two = Consumer(s, group, "b", topics=[topic.name], rebalance=1000)
@@ -323,7 +338,7 @@ def consumer_that_does_not_revoke_is_dropped(s):
 
 @case
 def consumer_static_member_stays_away(s):
-    topic = s.topic()
+    topic = topic_for_groups(s)
     group = s.name("g")
     group_config(s, group, consumer_session_timeout_ms=1000, consumer_heartbeat_interval_ms=500)
     one = Consumer(s, group, topics=[topic.name], instance="one")
@@ -336,7 +351,7 @@ def consumer_static_member_stays_away(s):
 
 @case
 def consumer_groups_described_together(s):
-    topic = s.topic()
+    topic = topic_for_groups(s)
     one = Consumer(s, s.name("g"), topics=[topic.name])
     one.join()
     s.ask("ConsumerGroupDescribe", {"GroupIds": [one.group, s.name("none"), "", one.group]})
@@ -346,7 +361,7 @@ def consumer_groups_described_together(s):
 
 @case
 def consumer_member_joins_a_classic_group(s):
-    topic = s.topic(partitions=2)
+    topic = topic_for_groups(s, partitions=2)
     group = s.name("g")
     old = Member(s, group, 9, (("range", subscription(topic.name)),))
     old.join()
@@ -376,7 +391,7 @@ def consumer_member_joins_a_classic_group(s):
 
 @case
 def classic_member_joins_a_consumer_group(s):
-    topic = s.topic(partitions=2)
+    topic = topic_for_groups(s, partitions=2)
     group = s.name("g")
     new = Consumer(s, group, topics=[topic.name])
     new.join()
@@ -406,7 +421,7 @@ def classic_member_joins_a_consumer_group(s):
 
 @case
 def consumer_takes_over_an_empty_group(s):
-    topic = s.topic()
+    topic = topic_for_groups(s)
     group = s.name("g")
     s.ask("OffsetCommit", commit_body(group, topic, 5), 9)
     one = Consumer(s, group, topics=[topic.name])
@@ -421,7 +436,7 @@ def consumer_takes_over_an_empty_group(s):
 
 @case
 def consumer_cannot_join_other_groups(s):
-    topic = s.topic()
+    topic = topic_for_groups(s)
     connect = Member(s, s.name("connect"), 9, (("compatible", b"c"),), kind="connect")
     connect.join()
     connect.sync([(connect, b"x")])
