@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from . import cases, servers  # noqa: E402
 from .allowed import unexplained  # noqa: E402
-from .compare import differences  # noqa: E402
+from .compare import differences, lines  # noqa: E402
 from .coverage import Coverage  # noqa: E402
 from .normal import normalise, show  # noqa: E402
 from .script import run  # noqa: E402
@@ -72,8 +72,8 @@ def main():
                 right = normalise(play(case, esker, Coverage(), options.verbose), esker)
                 failed += bool(left.failure)
                 unmeant, _ = unexplained(differences(left, right), options.validation)
-                for difference in unmeant:
-                    print(f"  {difference}")
+                for line in lines(unmeant):
+                    print(f"  {line}")
                 found += len(unmeant)
     print("\n".join(coverage.lines()))
     if options.json:

@@ -24,10 +24,16 @@ class Difference:
         """The path without indexes and keys, as `allowed` names it."""
         return ".".join(part for part in self.path.split(".") if not part.startswith("["))
 
-    def __str__(self):
-        label = f" ({self.label})" if self.label else ""
-        kafka, esker = (show(value)[:SHOWN_MAX] for value in (self.kafka, self.esker))
-        return f"{self.case} step {self.step}{label}: {self.api} v{self.version} {self.path or 'answer'}: kafka {kafka}, esker {esker}"
+
+def lines(found):
+    """Differences to read: those that are alike in several versions of one request take one line."""
+    alike = {}
+    for item in found:
+        key = (item.case, item.label, item.api, item.path, show(item.kafka)[:SHOWN_MAX], show(item.esker)[:SHOWN_MAX])
+        alike.setdefault(key, []).append(item)
+    for (case, label, api, path, kafka, esker), items in alike.items():
+        versions = ",".join(str(version) for version in dict.fromkeys(item.version for item in items))
+        yield f"{case} step {items[0].step}{f' ({label})' if label else ''}: {api} v{versions} {path or 'answer'}: kafka {kafka}, esker {esker}"
 
 
 def differences(kafka, esker):

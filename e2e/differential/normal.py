@@ -47,6 +47,7 @@ def path(value, server):
 # (API, path) -> what takes the value's place, and why it cannot be equal.
 MASKS = (
     ("*", "*ErrorMessage", text, "the sentences are each broker's own"),
+    ("DescribeQuorum", "Nodes.Listeners.Port", number, "each controller has its own port"),
     ("*", "*Port", port, "each broker has its own port"),
     ("*", "ClusterId", cluster, "each cluster has its own id"),
     ("DescribeConfigs", "Results.Configs.Documentation", text, "the documentation is each broker's own"),
@@ -59,12 +60,15 @@ MASKS = (
     ("DescribeQuorum", "Topics.Partitions.*.LogEndOffset", number, "the end of a log of its own"),
 )
 
-# Lists whose order Kafka takes from a hash map: compared by the field that tells their items apart.
+# Lists whose order Kafka takes from a hash map: compared by the field (the first that the version has) that tells their
+# items apart.
 KEYED = {
+    "Produce:Responses": "Name TopicId",
+    "Produce:Responses.PartitionResponses": "Index",
     "ApiVersions:ApiKeys": "ApiKey",
     "ApiVersions:SupportedFeatures": "Name",
     "ApiVersions:FinalizedFeatures": "Name",
-    "Metadata:Topics": "Name",
+    "Metadata:Topics": "Name TopicId",
     "Metadata:Topics.Partitions": "PartitionIndex",
     "DescribeConfigs:Results": "ResourceName",
     "DescribeConfigs:Results.Configs": "Name",
@@ -73,7 +77,7 @@ KEYED = {
     "ListConfigResources:ConfigResources": "ResourceName",
     "CreateTopics:Topics": "Name",
     "CreateTopics:Topics.Configs": "Name",
-    "DeleteTopics:Responses": "Name",
+    "DeleteTopics:Responses": "Name TopicId",
     "DeleteRecords:Topics": "Name",
     "DeleteRecords:Topics.Partitions": "PartitionIndex",
     "CreatePartitions:Results": "Name",
@@ -128,7 +132,7 @@ class Symbols:
             return "<no id>" if value == ZERO_UUID else self.of("id", value)
         if isinstance(value, str):
             # Brokers give members of consumer groups an id in another form than members of classic groups.
-            if field == "MemberId" and GENERATED_ID.fullmatch(value):
+            if field in ("MemberId", "Leader") and GENERATED_ID.fullmatch(value):
                 return self.of("member", value)
             for secret, name in self.server.secrets():
                 value = value.replace(secret, name)
@@ -140,8 +144,8 @@ class Symbols:
             return {key: self.tree(api, f"{where}.{key}" if where else key, inner) for key, inner in value.items()}
         if isinstance(value, list):
             items = [self.tree(api, where, inner) for inner in value]
-            key = KEYED.get(f"{api}:{where}")
-            return by_key(items, key) if key else items
+            keys = KEYED.get(f"{api}:{where}")
+            return by_key(items, keys) if keys else items
         if isinstance(value, bytes) and api == "Fetch" and where.endswith(".Records"):
             return self.tree(api, where, batches.read(value))
         if isinstance(value, bytes):
@@ -149,11 +153,11 @@ class Symbols:
         return self.leaf(api, where, value)
 
 
-def by_key(items, key):
+def by_key(items, keys):
     """A list as a dictionary; items that share a key are told apart by their order."""
     found = {}
     for item in items:
-        name = str(item.get(key))
+        name = str(next((item[key] for key in keys.split() if item.get(key) is not None), None))
         while name in found:
             name += "'"
         found[name] = item

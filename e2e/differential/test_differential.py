@@ -3,6 +3,7 @@
 DIFFERENTIAL_JSON=FILE keeps which case reached which version and which error code.
 """
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from . import cases, servers
 from .allowed import ALLOWED, ALLOWED_BY_DEFAULT, unexplained
-from .compare import differences
+from .compare import differences, lines
 from .coverage import Coverage
 from .normal import normalise
 from .script import run
@@ -71,7 +72,7 @@ def compare(case, oracle, esker, validation, used):
     assert kafka.failure is None, f"the script does not fit Apache Kafka: {kafka.failure}"
     left, allowed = unexplained(differences(kafka, normalise(run(case, esker), esker)), validation)
     used |= allowed
-    shown = "\n".join(map(str, left[:SHOWN_MAX]))
+    shown = "\n".join(itertools.islice(lines(left), SHOWN_MAX))
     assert not left, f"{len(left)} unexplained differences\n{shown}"
 
 
