@@ -27,7 +27,7 @@ FUZZ_ITERATIONS ?= $(if $(FULL),2000000,50000)
 SEEDS ?= $(if $(FULL),2000,200)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit build planted tools crash clients e2e fuzz bench bench-smoke sim test
+.PHONY: help demo check unit build planted tools crash clients differential e2e fuzz bench bench-smoke sim test
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -65,6 +65,9 @@ crash: tools ## kill -9 under load; the checker compares content and must catch 
 
 clients: tools build ## real clients, real S3, bad input, the demo
 	$(PYTEST) e2e/clients e2e/tier e2e/hostile e2e/demo
+
+differential: tools build ## the same requests to Apache Kafka and to Esker, every field compared
+	$(PYTEST) e2e/differential
 
 e2e: tools build ## chosen tests with real clients: ARGS="e2e/clients -k gzip"
 	$(PYTEST) $(ARGS)

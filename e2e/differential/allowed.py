@@ -4,6 +4,8 @@ import fnmatch
 from dataclasses import dataclass
 from typing import Callable
 
+from .script import SILENT
+
 
 @dataclass(frozen=True)
 class Allowed:
@@ -23,7 +25,9 @@ class Allowed:
 
 
 # With `validation=full`.
-ALLOWED = ()
+ALLOWED = (
+    Allowed("*:", "where Apache Kafka forgets a request and its client waits in vain, Esker answers", holds=lambda kafka, esker: kafka == SILENT and isinstance(esker, dict)),
+)
 
 # What `validation=default`, which does not look into records, adds to them.
 ALLOWED_BY_DEFAULT = ()

@@ -115,10 +115,16 @@ def alter_configs_refused(s):
         ("group", altering(GROUP, "", {"consumer.session.timeout.ms": "45000"})),
         ("group, bad key", altering(GROUP, s.name("g"), {"no.such.key": "1"})),
         ("nothing", {"Resources": []}),
-        ("twice", {"Resources": altering(TOPIC, topic.name, {"retention.ms": "5"})["Resources"] * 2}),
         ("a key twice", {"Resources": [{"ResourceType": TOPIC, "ResourceName": topic.name, "Configs": [{"Name": "retention.ms", "Value": "1"}, {"Name": "retention.ms", "Value": "2"}]}]}),
     ):
         s.ask("AlterConfigs", body, label=label)
+
+
+@case
+def alter_configs_of_one_topic_twice(s):
+    topic = s.topic()
+    s.send("AlterConfigs", {"Resources": altering(TOPIC, topic.name, {"retention.ms": "5"})["Resources"] * 2}, 2)
+    s.receive("twice", seconds=1)
 
 
 @case
