@@ -38,8 +38,11 @@ SETTINGS = {
     # The assignment belongs to the heartbeat that asks for it, not to a later one.
     "group.consumer.assignment.interval.ms": "0",
     "group.consumer.min.assignment.interval.ms": "0",
-    "group.consumer.assignor.offload.enable": "false",
 }
+
+# What Kafka cannot do without is told to Esker too: a file that was written for Kafka must do.
+CONTROLLER = "127.0.0.1:1"
+KRAFT = {"process.roles": "broker,controller", "controller.listener.names": "CONTROLLER", "controller.quorum.voters": f"1@{CONTROLLER}"}
 
 
 class Peer:
@@ -57,9 +60,14 @@ class Peer:
 class Kafka(Peer, ApacheKafka):
     name = "kafka"
 
+    def __init__(self, folder):
+        super().__init__(folder, SETTINGS, JVM)
+        # What it is by default, and Esker, which picks its port itself, could not be told it.
+        del self.options["advertised.listeners"]
+        self.controller = self.options["controller.quorum.voters"].partition("@")[2]
+
     def secrets(self):
-        controller = self.options["controller.quorum.voters"].partition("@")[2]
-        return (*super().secrets(), (controller, "<controller>"))
+        return ((f",CONTROLLER://{self.controller}", ""), (self.controller, CONTROLLER), *super().secrets())
 
     def spawn(self):
         self.starts += 1
@@ -79,6 +87,9 @@ class Broker(Peer, Esker):
 
     name = "esker"
 
+    def secrets(self):
+        return (*super().secrets(), ("127.0.0.1:0", "<address>"))
+
     def command(self):
         self.folder.mkdir(parents=True, exist_ok=True)
         properties = self.folder / "server.properties"
@@ -90,7 +101,7 @@ class Broker(Peer, Esker):
 
 def start_kafka(folder):
     for attempt in range(1, STARTS_MAX + 1):
-        broker = Kafka(folder / f"kafka-{attempt}", SETTINGS, JVM)
+        broker = Kafka(folder / f"kafka-{attempt}")
         try:
             return broker.start()
         except RuntimeError:
@@ -101,7 +112,7 @@ def start_kafka(folder):
 
 
 def start_esker(folder, validation="full"):
-    broker = Broker(folder / f"esker-{validation}", options={**SETTINGS, "log.durability": "relaxed", "validation": validation})
+    broker = Broker(folder / f"esker-{validation}", options={**SETTINGS, **KRAFT, "log.durability": "relaxed", "validation": validation})
     return broker.start()
 
 

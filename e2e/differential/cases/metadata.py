@@ -17,7 +17,8 @@ def metadata_of_topics(s):
     topic, other = s.topic(partitions=3), s.topic("other")
     s.ask("Metadata", named(topic.name, other.name), label="two")
     s.ask("Metadata", named(topic.name, topic.name), label="twice")
-    s.ask("Metadata", named(), label="none")
+    s.ask("Metadata", named(), 0, mine="Topics.Name", label="none asks version 0 for all")
+    s.ask("Metadata", named(), range(1, 14), label="none")
     s.ask("Metadata", {"Topics": None}, range(1, 14), mine="Topics.Name", label="all")
     s.ask("Metadata", named("__consumer_offsets"), label="an internal topic")
     operations = {"IncludeClusterAuthorizedOperations": True, "IncludeTopicAuthorizedOperations": True}
