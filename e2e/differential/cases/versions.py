@@ -1,5 +1,6 @@
 """ApiVersions, and requests in versions that nobody serves."""
 
+from ..allowed import UNSERVED
 from ..codec import api, broker_apis
 from . import case
 
@@ -34,16 +35,3 @@ def versions_beyond_the_served_ones_close_the_connection(s):
 def removed_apis_close_the_connection(s):
     for name in ("LeaderAndIsr", "StopReplica", "UpdateMetadata", "ControlledShutdown"):
         s.ask(name, b"\0" * 64, 0, label="no version is left")
-
-
-# The APIs that come with later work: their cases come with them.
-UNSERVED = {
-    "SaslHandshake", "SaslAuthenticate", "AddPartitionsToTxn", "AddOffsetsToTxn", "EndTxn", "WriteTxnMarkers", "TxnOffsetCommit",
-    "DescribeAcls", "CreateAcls", "DeleteAcls", "AlterReplicaLogDirs", "CreateDelegationToken", "RenewDelegationToken",
-    "ExpireDelegationToken", "DescribeDelegationToken", "ElectLeaders", "AlterPartitionReassignments", "ListPartitionReassignments",
-    "DescribeClientQuotas", "AlterClientQuotas", "DescribeUserScramCredentials", "AlterUserScramCredentials", "UnregisterBroker",
-    "DescribeProducers", "DescribeTransactions", "ListTransactions", "GetTelemetrySubscriptions", "PushTelemetry", "AddRaftVoter",
-    "RemoveRaftVoter", "ShareGroupHeartbeat", "ShareGroupDescribe", "ShareFetch", "ShareAcknowledge", "InitializeShareGroupState",
-    "ReadShareGroupState", "WriteShareGroupState", "DeleteShareGroupState", "ReadShareGroupStateSummary", "StreamsGroupHeartbeat",
-    "StreamsGroupDescribe", "DescribeShareGroupOffsets", "AlterShareGroupOffsets", "DeleteShareGroupOffsets",
-}  # fmt: skip
