@@ -122,7 +122,7 @@ def test_alike_differences_of_several_versions_are_one_line():
 
 
 def test_an_allowed_difference_is_allowed_where_it_says_and_nowhere_else(monkeypatch):
-    entry = Allowed("Metadata:Topics.ErrorCode", "a reason", cases="ca*", holds=lambda kafka, esker: esker == 5)
+    entry = Allowed("Metadata:Topics.ErrorCode", "a reason", cases=("other", "ca*"), holds=lambda kafka, esker: esker == 5)
     by_default = Allowed("Metadata:A", "another")
     monkeypatch.setattr(allowed, "ALLOWED", (entry,))
     monkeypatch.setattr(allowed, "ALLOWED_BY_DEFAULT", (by_default,))
