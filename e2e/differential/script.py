@@ -99,7 +99,7 @@ class Script:
         return [wanted] if isinstance(wanted, int) else list(wanted)
 
     def send(self, name, body, version, link=None, client_id=CLIENT, answered=True):
-        (link or self._main()).send(name, version, body or {}, client_id, answered)
+        (link or self._main()).send(name, version, {} if body is None else body, client_id, answered)
 
     def receive(self, label="", link=None, mine=None, seconds=ANSWER_SECONDS_MAX):
         """The answer to what was sent first on the link, recorded."""

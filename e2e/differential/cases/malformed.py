@@ -8,7 +8,8 @@ SERVED = [name for name in broker_apis().values() if name not in UNSERVED]
 # A body that is harmless in every version; whatever is not here is empty.
 BODIES = {
     "Produce": {"Acks": 1},
-    "Metadata": {"Topics": [{"Name": "no-such-topic"}], "AllowAutoTopicCreation": False},
+    "Metadata": {"Topics": [{"Name": "no such topic"}]},
+    "DescribeTopicPartitions": {"Topics": [{"Name": "no such topic"}]},
     "ApiVersions": {"ClientSoftwareName": "differential", "ClientSoftwareVersion": "1"},
     "DescribeLogDirs": {"Topics": []},
     "ListGroups": {"StatesFilter": ["no-such-state"]},
@@ -49,7 +50,8 @@ def requests_with_bytes_after_their_end(s):
 def requests_of_nothing_but_ones_close_the_connection(s):
     for name in SERVED:
         for version, body in bodies(name):
-            if body:
+            # All ones ask DescribeLogDirs for everything, which is different everywhere.
+            if body and name != "DescribeLogDirs":
                 s.ask(name, b"\xff" * (len(body) + 20), version, label="all ones", mine=MINE.get(name))
 
 
