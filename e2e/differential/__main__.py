@@ -41,14 +41,18 @@ def play(case, server, coverage, verbose):
     transcript = run(case, server)
     coverage.add(transcript)
     took = time.monotonic() - began
-    print(f"{server.name}: {case.name}: {len(transcript.exchanges)} answers in {took:.1f} s{' FAILED ' + transcript.failure if transcript.failure else ''}")
+    print(
+        f"{server.name}: {case.name}: {len(transcript.exchanges)} answers in {took:.1f} s{' FAILED ' + transcript.failure if transcript.failure else ''}"
+    )
     if verbose:
         tell(transcript, server)
     return transcript
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="differential", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="differential", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("cases", nargs="*", metavar="CASE")
     parser.add_argument("--only", choices=("kafka", "esker"))
     parser.add_argument("--twice", action="store_true")

@@ -60,7 +60,7 @@ ALLOWED = (
     ),
     Allowed(
         "*Configs*",
-        "Kafka writes the default of this key for the whole cluster when it is formatted with eligible leader replicas; here it stays a default",
+        "formatting with eligible leader replicas writes this default for the whole cluster; here it stays a default",
         path="*min·insync·replicas*",
         holds=lambda kafka, esker: kafka in (3, 5) or esker == ABSENT,
     ),
@@ -99,7 +99,7 @@ ALLOWED = (
     ),
     Allowed(
         "*",
-        "batches whose records are not numbered densely are refused: what Kafka makes of them, readers cannot seek in",
+        "batches whose records are not numbered densely are refused where records are walked; Kafka stores or renumbers them",
         cases=("produce-of-records-with-odd-fields",),
         labels=("offsets *",),
     ),
@@ -109,7 +109,7 @@ ALLOWED = (
 ALLOWED_BY_DEFAULT = (
     Allowed(
         "*",
-        "records are neither decompressed nor walked: what lies under a sound header and checksum is stored as it is, and only readers notice",
+        "records are neither decompressed nor walked: under a sound header and checksum they are stored as they are",
         cases=(
             "produce-of-records-that-do-not-parse", "produce-of-what-does-not-decompress", "produce-of-several-members-and-frames",
             "produce-of-snappy-in-both-framings",

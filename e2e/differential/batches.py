@@ -153,7 +153,9 @@ def read(data):
 
 
 def read_batch(data):
-    base, size, epoch, magic, crc, attributes, last, first_time, max_time, pid, producer_epoch, sequence, count = HEAD.unpack_from(data)
+    base, size, epoch, magic, crc, attributes, last, first_time, max_time, pid, producer_epoch, sequence, count = (
+        HEAD.unpack_from(data)
+    )
     codec = next((name for name, number in CODECS.items() if number == attributes & CODEC_MASK), None)
     result = {
         "BaseOffset": base, "Bytes": size, "LeaderEpoch": epoch, "Magic": magic, "CrcHolds": crc == crc32c(data[CRC_FROM:]),

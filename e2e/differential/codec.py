@@ -321,7 +321,9 @@ class Api:
         self.response = messages()[f"{name}Response"]
         self.key = self.request.api_key
         # The newest version of a few requests is still being worked on and never advertised.
-        self.versions = [version for version in self.request.versions if not (self.request.unstable and version == self.request.versions.high)]
+        self.versions = [
+            version for version in self.request.versions if not (self.request.unstable and version == self.request.versions.high)
+        ]
 
     def encode_request(self, version, body, correlation, client_id):
         """Header and body, without the length of the frame."""
@@ -349,5 +351,9 @@ def api(name):
 @functools.cache
 def broker_apis():
     """The names of all APIs that a broker listens to, by key."""
-    found = {m.api_key: m.name.removesuffix("Request") for m in messages().values() if m.name.endswith("Request") and "broker" in m.listeners}
+    found = {
+        m.api_key: m.name.removesuffix("Request")
+        for m in messages().values()
+        if m.name.endswith("Request") and "broker" in m.listeners
+    }
     return dict(sorted(found.items()))

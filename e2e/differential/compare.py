@@ -33,13 +33,14 @@ def lines(found):
         alike.setdefault(key, []).append(item)
     for (case, label, api, path, kafka, esker), items in alike.items():
         versions = ",".join(str(version) for version in dict.fromkeys(item.version for item in items))
-        yield f"{case} step {items[0].step}{f' ({label})' if label else ''}: {api} v{versions} {path or 'answer'}: kafka {kafka}, esker {esker}"
+        step = f"step {items[0].step}{f' ({label})' if label else ''}"
+        yield f"{case} {step}: {api} v{versions} {path or 'answer'}: kafka {kafka}, esker {esker}"
 
 
 def differences(kafka, esker):
     """Every field in which two normalised transcripts of one case differ."""
     found = []
-    for step, (left, right) in enumerate(zip(kafka.exchanges, esker.exchanges)):
+    for step, (left, right) in enumerate(zip(kafka.exchanges, esker.exchanges, strict=False)):
         if (left.label, left.api, left.version) != (right.label, right.api, right.version):
             found.append(Difference(kafka.case, step, left.label, left.api, left.version, "script", left.label, right.label))
             return found
@@ -50,7 +51,9 @@ def differences(kafka, esker):
         longer = max((kafka, esker), key=lambda transcript: len(transcript.exchanges))
         at = longer.exchanges[min(step, len(longer.exchanges) - 1)] if longer.exchanges else None
         ends = [transcript.failure or f"{len(transcript.exchanges)} answers" for transcript in (kafka, esker)]
-        found.append(Difference(kafka.case, step, at.label if at else "", at.api if at else "", at.version if at else -1, "end", *ends))
+        found.append(
+            Difference(kafka.case, step, at.label if at else "", at.api if at else "", at.version if at else -1, "end", *ends)
+        )
     return found
 
 

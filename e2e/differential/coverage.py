@@ -71,7 +71,8 @@ class Coverage:
         return {
             name: left
             for name in broker_apis().values()
-            if name in self.versions and (left := [version for version in api(name).versions if version not in self.versions[name]])
+            if name in self.versions
+            and (left := [version for version in api(name).versions if version not in self.versions[name]])
         }
 
     def json(self):
@@ -87,7 +88,8 @@ class Coverage:
 
     def lines(self):
         pairs = self.pairs()
-        yield f"{sum(map(len, self.versions.values()))} (API, version) pairs of {len(self.versions)} APIs, {len(pairs)} (API, error code) pairs"
+        versions = sum(map(len, self.versions.values()))
+        yield f"{versions} (API, version) pairs of {len(self.versions)} APIs, {len(pairs)} (API, error code) pairs"
         for name in (name for name in broker_apis().values() if name in self.versions):
             reached = sorted(code for code in self.errors[name] if code)
             yield f"  {name}: {', '.join(f'{NAMES.get(code, code)}({code})' for code in reached) or 'no error'}"

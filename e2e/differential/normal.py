@@ -54,7 +54,12 @@ MASKS = (
     ("DescribeLogDirs", "Results.LogDir", path, "each broker has its own directory"),
     ("DescribeLogDirs", "Results.TotalBytes", size, "the disk is in use by others"),
     ("DescribeLogDirs", "Results.UsableBytes", size, "the disk is in use by others"),
-    ("ApiVersions", "FinalizedFeaturesEpoch", number, "counts what happened to the metadata, of which each broker has its own form"),
+    (
+        "ApiVersions",
+        "FinalizedFeaturesEpoch",
+        number,
+        "counts what happened to the metadata, of which each broker has its own form",
+    ),
     ("DescribeQuorum", "Topics.Partitions.LeaderEpoch", number, "an election counter of its own"),
     ("DescribeQuorum", "Topics.Partitions.HighWatermark", number, "the end of a log of its own"),
     ("DescribeQuorum", "Topics.Partitions.*.LogEndOffset", number, "the end of a log of its own"),

@@ -157,7 +157,10 @@ class Script:
         """A new topic that serves: every partition has a leader that answers."""
         name = self.name(suffix)
         settings = [{"Name": key.replace("_", "."), "Value": str(value)} for key, value in configs.items()]
-        body = {"Topics": [{"Name": name, "NumPartitions": partitions, "ReplicationFactor": 1, "Configs": settings}], "timeoutMs": 30_000}
+        body = {
+            "Topics": [{"Name": name, "NumPartitions": partitions, "ReplicationFactor": 1, "Configs": settings}],
+            "timeoutMs": 30_000,
+        }
         (made,) = self.quiet("CreateTopics", body, CREATE)["Topics"]
         if made["ErrorCode"]:
             raise Refused(f"CreateTopics of {name}: {made['ErrorCode']} {made['ErrorMessage']}")

@@ -42,7 +42,11 @@ SETTINGS = {
 
 # What Kafka cannot do without is told to Esker too: a file that was written for Kafka must do.
 CONTROLLER = "127.0.0.1:1"
-KRAFT = {"process.roles": "broker,controller", "controller.listener.names": "CONTROLLER", "controller.quorum.voters": f"1@{CONTROLLER}"}
+KRAFT = {
+    "process.roles": "broker,controller",
+    "controller.listener.names": "CONTROLLER",
+    "controller.quorum.voters": f"1@{CONTROLLER}",
+}
 
 
 class Peer:
@@ -112,7 +116,9 @@ def start_kafka(folder):
 
 
 def start_esker(folder, validation="full"):
-    broker = Broker(folder / f"esker-{validation}", options={**SETTINGS, **KRAFT, "log.durability": "relaxed", "validation": validation})
+    broker = Broker(
+        folder / f"esker-{validation}", options={**SETTINGS, **KRAFT, "log.durability": "relaxed", "validation": validation}
+    )
     return broker.start()
 
 

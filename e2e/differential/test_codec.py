@@ -31,7 +31,13 @@ def one(message, field, version, source, sparse):
     if field.type in codec.NUMBERS:
         bits = {"b": 8, "h": 16, "H": 16, "i": 32, "I": 32, "q": 64, "d": 16}[codec.NUMBERS[field.type]]
         number = source.randrange(2 ** (bits - 1))
-        return float(number) if field.type == "float64" else number if field.type.startswith("u") else number * source.choice((1, -1))
+        return (
+            float(number)
+            if field.type == "float64"
+            else number
+            if field.type.startswith("u")
+            else number * source.choice((1, -1))
+        )
     if field.type == "bool":
         return source.random() < 0.5
     if field.type == "string":
@@ -56,7 +62,11 @@ def filled(message, fields, version, body):
             value = [] if field.array else "" if field.type == "string" else b""
         if field.type in message.structs and value is not None:
             inner = message.structs[field.type]
-            value = [filled(message, inner, version, item) for item in value] if field.array else filled(message, inner, version, value)
+            value = (
+                [filled(message, inner, version, item) for item in value]
+                if field.array
+                else filled(message, inner, version, value)
+            )
         full[field.name] = value
     return full
 

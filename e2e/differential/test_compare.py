@@ -20,7 +20,9 @@ MEMBER_ONE, MEMBER_TWO = "c-5f0c1f2e-0000-4000-8000-00000000000a", "c-5f0c1f2e-0
 
 
 def server(port=1, folder="/tmp/x"):
-    return SimpleNamespace(port=port, data_dir=Path(folder), secrets=lambda: ((f"127.0.0.1:{port}", "<address>"), (folder, "<log dir>")))
+    return SimpleNamespace(
+        port=port, data_dir=Path(folder), secrets=lambda: ((f"127.0.0.1:{port}", "<address>"), (folder, "<log dir>"))
+    )
 
 
 def transcript(*answers, api="Metadata", version=12, failure=None, topics=None):
@@ -68,7 +70,14 @@ def test_both_values_are_told():
 def test_what_brokers_cannot_share_is_no_difference():
     now = int(time.time() * 1000)
     left = {"ClusterId": "A" * 22, "Port": 1, "Where": "127.0.0.1:1 in /tmp/x", "Time": now, "Id": ONE, "ErrorMessage": "words"}
-    right = {"ClusterId": "B" * 22, "Port": 2, "Where": "127.0.0.1:2 in /tmp/y", "Time": now + 900, "Id": TWO, "ErrorMessage": "other words"}
+    right = {
+        "ClusterId": "B" * 22,
+        "Port": 2,
+        "Where": "127.0.0.1:2 in /tmp/y",
+        "Time": now + 900,
+        "Id": TWO,
+        "ErrorMessage": "other words",
+    }
     assert found(left, right) == []
 
 
@@ -141,6 +150,8 @@ def test_coverage_counts_versions_and_codes_of_any_depth():
     assert sorted(coverage.pairs()) == [("ApiVersions", 35), ("Metadata", 3), ("Metadata", 5)]
     assert coverage.json() == {
         "versions": {"Metadata": {"12": ["case"]}},
-        "errors": {"Metadata": {"NONE(0)": ["case"], "UNKNOWN_TOPIC_OR_PARTITION(3)": ["case"], "LEADER_NOT_AVAILABLE(5)": ["case"]}},
+        "errors": {
+            "Metadata": {"NONE(0)": ["case"], "UNKNOWN_TOPIC_OR_PARTITION(3)": ["case"], "LEADER_NOT_AVAILABLE(5)": ["case"]}
+        },
     }
     assert 11 in coverage.missing()["Metadata"] and 12 not in coverage.missing()["Metadata"]

@@ -121,7 +121,9 @@ def classic_sync_while_others_join(s):
         one.send_join()
         one.joined("one")
         two.joined("two")
-        one.send_sync([(one, b"1"), (two, b"2")], ProtocolName="other") if version >= 5 else one.send_sync([(one, b"1"), (two, b"2")])
+        one.send_sync([(one, b"1"), (two, b"2")], ProtocolName="other") if version >= 5 else one.send_sync(
+            [(one, b"1"), (two, b"2")]
+        )
         one.synced("with another protocol")
 
 
@@ -175,12 +177,20 @@ def classic_group_requests_to_no_group(s):
         body = {"GroupId": name, "GenerationId": 1, "MemberId": "m"}
         s.ask("SyncGroup", {**body, "ProtocolType": "consumer", "ProtocolName": "range"}, label=f"{name!r}")
         s.ask("Heartbeat", body, label=f"{name!r}")
-        s.ask("LeaveGroup", {"GroupId": name, "MemberId": "m", "Members": [{"MemberId": "m"}, {"MemberId": "", "GroupInstanceId": "i"}]}, label=f"{name!r}")
+        s.ask(
+            "LeaveGroup",
+            {"GroupId": name, "MemberId": "m", "Members": [{"MemberId": "m"}, {"MemberId": "", "GroupInstanceId": "i"}]},
+            label=f"{name!r}",
+        )
         s.ask("DescribeGroups", {"Groups": [name]}, label=f"{name!r}")
         s.ask("OffsetCommit", commit_body(name, topic, 1, member="m", generation=1), label=f"{name!r}")
         s.ask("OffsetFetch", fetch_offsets_body(name, topic), label=f"{name!r}")
         s.ask("DeleteGroups", {"GroupsNames": [name]}, label=f"{name!r}")
-        s.ask("OffsetDelete", {"GroupId": name, "Topics": [{"Name": topic.name, "Partitions": [{"PartitionIndex": 0}]}]}, label=f"{name!r}")
+        s.ask(
+            "OffsetDelete",
+            {"GroupId": name, "Topics": [{"Name": topic.name, "Partitions": [{"PartitionIndex": 0}]}]},
+            label=f"{name!r}",
+        )
         s.ask("ConsumerGroupDescribe", {"GroupIds": [name]}, label=f"{name!r}")
 
 
@@ -208,7 +218,11 @@ def classic_members_that_are_wrong(s):
 def classic_sync_with_another_protocol(s):
     one = Member(s, s.name("g"), 9)
     one.join()
-    for label, more in (("name", {"ProtocolName": "other"}), ("type", {"ProtocolType": "connect"}), ("neither", {"ProtocolName": None, "ProtocolType": None})):
+    for label, more in (
+        ("name", {"ProtocolName": "other"}),
+        ("type", {"ProtocolType": "connect"}),
+        ("neither", {"ProtocolName": None, "ProtocolType": None}),
+    ):
         body = one.body(ProtocolType=one.kind, ProtocolName=one.protocol, Assignments=[{"MemberId": one.id, "Assignment": b"x"}])
         s.ask("SyncGroup", {**body, **more}, 5, label=label, link=one.link)
 
@@ -381,7 +395,16 @@ def groups_are_listed_by_state_and_type(s):
     s.ask("ConsumerGroupHeartbeat", {"GroupId": s.name("new"), "MemberId": "m", "MemberEpoch": 0, "RebalanceTimeoutMs": 9000,
                                      "SubscribedTopicNames": [topic.name], "TopicPartitions": []}, 1)  # fmt: skip
     s.ask("ListGroups", {}, mine="Groups.GroupId", label="all")
-    for states in (["Stable"], ["stable"], ["Empty", "CompletingRebalance"], ["Dead"], ["no such state"], ["Assigning"], ["Reconciling"], ["PreparingRebalance"]):
+    for states in (
+        ["Stable"],
+        ["stable"],
+        ["Empty", "CompletingRebalance"],
+        ["Dead"],
+        ["no such state"],
+        ["Assigning"],
+        ["Reconciling"],
+        ["PreparingRebalance"],
+    ):
         s.ask("ListGroups", {"StatesFilter": states}, mine="Groups.GroupId", label=f"states {states}")
     for types in (["classic"], ["Consumer"], ["consumer", "classic"], ["share"], ["no such type"], ["streams"]):
         s.ask("ListGroups", {"TypesFilter": types}, mine="Groups.GroupId", label=f"types {types}")

@@ -17,7 +17,11 @@ def describe_configs_of_a_topic(s):
     s.ask("DescribeConfigs", describing(TOPIC, plain.name), label="defaults")
     tuned = s.topic("tuned", retention_ms=1000, cleanup_policy="compact,delete", max_message_bytes=5000)
     s.ask("DescribeConfigs", describing(TOPIC, tuned.name), label="tuned")
-    s.ask("DescribeConfigs", describing(TOPIC, tuned.name, synonyms=False, documentation=False), label="without synonyms and documentation")
+    s.ask(
+        "DescribeConfigs",
+        describing(TOPIC, tuned.name, synonyms=False, documentation=False),
+        label="without synonyms and documentation",
+    )
     s.ask("DescribeConfigs", describing(TOPIC, tuned.name, ["retention.ms", "no.such.key", "retention.ms"]), label="some keys")
     s.ask("DescribeConfigs", describing(TOPIC, tuned.name, []), label="no keys")
     s.ask("DescribeConfigs", describing(TOPIC, "__consumer_offsets"), label="an internal topic")
@@ -85,8 +89,18 @@ def settled(s, kind, name, **wanted):
 def alter_configs_of_a_topic(s):
     for version in s.versions("AlterConfigs"):
         topic = s.topic(f"t{version}", retention_ms=1000)
-        s.ask("AlterConfigs", altering(TOPIC, topic.name, {"retention.bytes": "77"}, ValidateOnly=True), version, label="only checked")
-        s.ask("AlterConfigs", altering(TOPIC, topic.name, {"retention.bytes": "5000", "cleanup.policy": "compact"}), version, label="replaces all")
+        s.ask(
+            "AlterConfigs",
+            altering(TOPIC, topic.name, {"retention.bytes": "77"}, ValidateOnly=True),
+            version,
+            label="only checked",
+        )
+        s.ask(
+            "AlterConfigs",
+            altering(TOPIC, topic.name, {"retention.bytes": "5000", "cleanup.policy": "compact"}),
+            version,
+            label="replaces all",
+        )
         settled(s, TOPIC, topic.name, retention_bytes="5000", retention_ms="604800000")
         s.ask("DescribeConfigs", describing(TOPIC, topic.name, ["retention.ms", "retention.bytes", "cleanup.policy"]), 4)
         s.ask("AlterConfigs", altering(TOPIC, topic.name, {}), version, label="nothing is left")
@@ -115,7 +129,18 @@ def alter_configs_refused(s):
         ("group", altering(GROUP, "", {"consumer.session.timeout.ms": "45000"})),
         ("group, bad key", altering(GROUP, s.name("g"), {"no.such.key": "1"})),
         ("nothing", {"Resources": []}),
-        ("a key twice", {"Resources": [{"ResourceType": TOPIC, "ResourceName": topic.name, "Configs": [{"Name": "retention.ms", "Value": "1"}, {"Name": "retention.ms", "Value": "2"}]}]}),
+        (
+            "a key twice",
+            {
+                "Resources": [
+                    {
+                        "ResourceType": TOPIC,
+                        "ResourceName": topic.name,
+                        "Configs": [{"Name": "retention.ms", "Value": "1"}, {"Name": "retention.ms", "Value": "2"}],
+                    }
+                ]
+            },
+        ),
     ):
         s.ask("AlterConfigs", body, label=label)
 
@@ -186,7 +211,12 @@ def incremental_alter_configs_refused(s):
         ("group, bad key", changing(GROUP, s.name("g"), ("no.such.key", SET, "1"))),
         ("group, out of bounds", changing(GROUP, s.name("g"), ("consumer.session.timeout.ms", SET, "5"))),
         ("group, above its bound", changing(GROUP, s.name("g"), ("consumer.session.timeout.ms", SET, "99999999"))),
-        ("group, heartbeat beyond the session", changing(GROUP, s.name("g"), ("consumer.heartbeat.interval.ms", SET, "15000"), ("consumer.session.timeout.ms", SET, "5000"))),
+        (
+            "group, heartbeat beyond the session",
+            changing(
+                GROUP, s.name("g"), ("consumer.heartbeat.interval.ms", SET, "15000"), ("consumer.session.timeout.ms", SET, "5000")
+            ),
+        ),
         ("nothing", {"Resources": []}),
         ("twice", {"Resources": changing(TOPIC, topic.name, ("retention.ms", SET, "5"))["Resources"] * 2}),
     ):
@@ -203,7 +233,11 @@ def configs_of_brokers_change(s):
     settled(s, BROKER, "1", log_retention_ms="777000")
     s.ask("DescribeConfigs", describing(BROKER, "1", ["log.retention.ms"]), label="one broker")
     s.ask("IncrementalAlterConfigs", changing(BROKER, "", ("log.retention.ms", SET, "888000")), label="all brokers")
-    s.until("DescribeConfigs", describing(BROKER, ""), lambda got: any(item["Value"] == "888000" for item in got["Results"][0]["Configs"]))
+    s.until(
+        "DescribeConfigs",
+        describing(BROKER, ""),
+        lambda got: any(item["Value"] == "888000" for item in got["Results"][0]["Configs"]),
+    )
     s.ask("DescribeConfigs", describing(BROKER, "1", ["log.retention.ms"]), label="both")
     s.ask("DescribeConfigs", describing(BROKER, ""), label="both")
     topic = s.topic()
@@ -212,9 +246,17 @@ def configs_of_brokers_change(s):
     settled(s, BROKER, "1", log_retention_ms="888000")
     s.ask("DescribeConfigs", describing(TOPIC, topic.name, ["retention.ms"]), label="a topic takes it over")
     s.ask("IncrementalAlterConfigs", changing(BROKER, "", ("log.retention.ms", DELETE, None)), label="all brokers")
-    s.until("DescribeConfigs", describing(BROKER, ""), lambda got: all(item["Name"] != "log.retention.ms" for item in got["Results"][0]["Configs"]))
+    s.until(
+        "DescribeConfigs",
+        describing(BROKER, ""),
+        lambda got: all(item["Name"] != "log.retention.ms" for item in got["Results"][0]["Configs"]),
+    )
     s.ask("DescribeConfigs", describing(BROKER, "1", ["log.retention.ms"]), label="neither")
-    s.ask("IncrementalAlterConfigs", changing(BROKER, "", ("log.cleaner.threads", SET, "2"), ValidateOnly=True), label="only checked")
+    s.ask(
+        "IncrementalAlterConfigs",
+        changing(BROKER, "", ("log.cleaner.threads", SET, "2"), ValidateOnly=True),
+        label="only checked",
+    )
 
 
 @case
@@ -241,7 +283,10 @@ def list_config_resources(s):
 
 
 def updating(*updates, **more):
-    changes = [{"Feature": name, "MaxVersionLevel": level, "UpgradeType": kind, "AllowDowngrade": kind > 1} for name, level, kind in updates]
+    changes = [
+        {"Feature": name, "MaxVersionLevel": level, "UpgradeType": kind, "AllowDowngrade": kind > 1}
+        for name, level, kind in updates
+    ]
     return {"FeatureUpdates": changes, "timeoutMs": 10_000, **more}
 
 

@@ -31,7 +31,13 @@ def group_config(s, group, **settings):
 def topic_for_groups(s, *arguments, **options):
     """A new topic that also the coordinator, which may hear of it last, knows: another group is given its partitions."""
     topic = s.topic(*arguments, **options)
-    body = {"MemberId": "probe", "MemberEpoch": 0, "RebalanceTimeoutMs": 5000, "SubscribedTopicNames": [topic.name], "TopicPartitions": []}
+    body = {
+        "MemberId": "probe",
+        "MemberEpoch": 0,
+        "RebalanceTimeoutMs": 5000,
+        "SubscribedTopicNames": [topic.name],
+        "TopicPartitions": [],
+    }
     numbers = itertools.count()
 
     def probe():
@@ -159,7 +165,14 @@ def consumer_subscription_changes(s):
 @case
 def consumer_first_heartbeat_is_checked(s):
     topic = topic_for_groups(s)
-    good = {"GroupId": s.name("g"), "MemberId": "m", "MemberEpoch": 0, "RebalanceTimeoutMs": 5000, "SubscribedTopicNames": [topic.name], "TopicPartitions": []}
+    good = {
+        "GroupId": s.name("g"),
+        "MemberId": "m",
+        "MemberEpoch": 0,
+        "RebalanceTimeoutMs": 5000,
+        "SubscribedTopicNames": [topic.name],
+        "TopicPartitions": [],
+    }
     for label, more in (
         ("empty group id", {"GroupId": ""}),
         ("empty member id", {"MemberId": ""}),
@@ -179,12 +192,21 @@ def consumer_first_heartbeat_is_checked(s):
         ("leave of an instance nobody has", {"MemberEpoch": -2, "InstanceId": "i"}),
         ("-2 without an instance", {"MemberEpoch": -2}),
         ("epoch in a group that is none", {"MemberEpoch": 3}),
-        ("epoch 1 without anything", {"MemberEpoch": 1, "RebalanceTimeoutMs": -1, "SubscribedTopicNames": None, "TopicPartitions": None}),
+        (
+            "epoch 1 without anything",
+            {"MemberEpoch": 1, "RebalanceTimeoutMs": -1, "SubscribedTopicNames": None, "TopicPartitions": None},
+        ),
         ("empty topic name", {"SubscribedTopicNames": [""]}),
     ):
         s.ask("ConsumerGroupHeartbeat", {**good, "GroupId": s.name(label.replace(" ", "-")), **more}, label=label)
     for label, regex in (("no expression that parses", "("), ("empty expression", ""), ("look-ahead", "(?=a)b"), ("fine", "x.*")):
-        body = {**good, "GroupId": s.name("r"), "MemberId": f"r-{label}", "SubscribedTopicNames": None, "SubscribedTopicRegex": regex}
+        body = {
+            **good,
+            "GroupId": s.name("r"),
+            "MemberId": f"r-{label}",
+            "SubscribedTopicNames": None,
+            "SubscribedTopicRegex": regex,
+        }
         s.ask("ConsumerGroupHeartbeat", body, 1, label=label)
 
 
@@ -203,7 +225,10 @@ def consumer_members_are_fenced(s):
         ("epoch ahead", {"MemberEpoch": one.epoch + 1}),
         ("epoch behind", {"MemberEpoch": one.epoch - 1}),
         ("epoch behind, with what it has", {"MemberEpoch": one.epoch - 1, "TopicPartitions": one.assigned}),
-        ("epoch behind, with more than it has", {"MemberEpoch": one.epoch - 1, "TopicPartitions": [{"TopicId": topic.id, "Partitions": [0, 1]}]}),
+        (
+            "epoch behind, with more than it has",
+            {"MemberEpoch": one.epoch - 1, "TopicPartitions": [{"TopicId": topic.id, "Partitions": [0, 1]}]},
+        ),
         ("epoch far behind", {"MemberEpoch": 1}),
         ("unknown member", {"MemberId": "nobody"}),
         ("leave of an unknown member", {"MemberId": "nobody", "MemberEpoch": -1}),
@@ -243,15 +268,25 @@ def consumer_static_members(s):
     back.own()
     describe(s, group, "is back")
     one.beat("the former id")
-    s.ask("OffsetCommit", commit_body(group, topic, 1, member=one.id, generation=back.epoch, instance="one"), (9, 10), label="the former id")
-    s.ask("OffsetCommit", commit_body(group, topic, 1, member=back.id, generation=back.epoch, instance="one"), (9, 10), label="the new id")
+    s.ask(
+        "OffsetCommit",
+        commit_body(group, topic, 1, member=one.id, generation=back.epoch, instance="one"),
+        (9, 10),
+        label="the former id",
+    )
+    s.ask(
+        "OffsetCommit",
+        commit_body(group, topic, 1, member=back.id, generation=back.epoch, instance="one"),
+        (9, 10),
+        label="the new id",
+    )
     back.leave("leaves for good")
     describe(s, group, "empty")
 
 
 @case
 def consumer_regular_expressions(s):
-    left, right = topic_for_groups(s, "left", partitions=2), topic_for_groups(s, "right")
+    _left, right = topic_for_groups(s, "left", partitions=2), topic_for_groups(s, "right")
     one = Consumer(s, s.name("g"), regex=f"{s.case}-(left|none)")
     one.join()
     for number in range(6):
@@ -295,13 +330,21 @@ def consumer_offsets_are_checked(s):
         ("unknown member", "nobody", one.epoch), ("no member", None, -1), ("no member, but an epoch", None, 3), ("empty member", "", -1),
     ):  # fmt: skip
         s.ask("OffsetFetch", fetch_offsets_body(one.group, topic, member=member, epoch=epoch), range(8, 11), label=label)
-    s.ask("OffsetDelete", {"GroupId": one.group, "Topics": [{"Name": topic.name, "Partitions": [{"PartitionIndex": 0}]}]}, label="subscribed")
+    s.ask(
+        "OffsetDelete",
+        {"GroupId": one.group, "Topics": [{"Name": topic.name, "Partitions": [{"PartitionIndex": 0}]}]},
+        label="subscribed",
+    )
     s.ask("DeleteGroups", {"GroupsNames": [one.group]}, label="with a member")
     one.full["SubscribedTopicNames"] = [topic.name]
     one.beat("a new epoch", SubscribedTopicNames=[topic.name, "another"])
     commit("the epoch before, which held the partition", GenerationIdOrMemberEpoch=one.epoch - 1)
     one.leave()
-    s.ask("OffsetDelete", {"GroupId": one.group, "Topics": [{"Name": topic.name, "Partitions": [{"PartitionIndex": 0}]}]}, label="empty")
+    s.ask(
+        "OffsetDelete",
+        {"GroupId": one.group, "Topics": [{"Name": topic.name, "Partitions": [{"PartitionIndex": 0}]}]},
+        label="empty",
+    )
     commit("no members", MemberId="", GenerationIdOrMemberEpoch=-1)
     s.ask("DeleteGroups", {"GroupsNames": [one.group]}, 2, label="empty")
     describe(s, one.group, "deleted")
@@ -406,7 +449,11 @@ def classic_member_joins_a_consumer_group(s):
     old.join("joins again")
     old.sync()
     describe(s, group, "shared")
-    for label, more in (("old generation", {"GenerationId": old.generation - 1}), ("generation to come", {"GenerationId": 99}), ("nobody", {"MemberId": "nobody"})):
+    for label, more in (
+        ("old generation", {"GenerationId": old.generation - 1}),
+        ("generation to come", {"GenerationId": 99}),
+        ("nobody", {"MemberId": "nobody"}),
+    ):
         old.beat(label, **more)
         old.sync(label=label, **more)
     Member(s, group, 9, (("range", b"\xff"),)).join("metadata that is none")

@@ -11,7 +11,12 @@ NEWEST = {"SyncGroup": 5, "Heartbeat": 4, "LeaveGroup": 5}
 
 def subscription(*topics, owned=(), generation=-1, version=3, user_data=None):
     """What a consumer puts into its JoinGroup."""
-    body = {"Topics": list(topics), "UserData": user_data, "OwnedPartitions": [{"Topic": t, "Partitions": list(p)} for t, p in owned], "GenerationId": generation}
+    body = {
+        "Topics": list(topics),
+        "UserData": user_data,
+        "OwnedPartitions": [{"Topic": t, "Partitions": list(p)} for t, p in owned],
+        "GenerationId": generation,
+    }
     return struct.pack(">h", version) + messages()["ConsumerProtocolSubscription"].encode(version, body)
 
 
@@ -30,7 +35,9 @@ def group_state(s, group, wanted):
 class Member:
     """A classic member: what it knows, and the requests it makes of that."""
 
-    def __init__(self, s, group, version=9, protocols=None, instance=None, session=SESSION_MS, rebalance=REBALANCE_MS, kind="consumer"):
+    def __init__(
+        self, s, group, version=9, protocols=None, instance=None, session=SESSION_MS, rebalance=REBALANCE_MS, kind="consumer"
+    ):
         self.s, self.group, self.version, self.instance, self.kind = s, group, version, instance, kind
         self.protocols = (("range", subscription("anything")),) if protocols is None else protocols
         self.session, self.rebalance = session, rebalance
@@ -83,7 +90,9 @@ class Member:
         return {**known, **more}
 
     def send_sync(self, assignments=(), **more):
-        given = [{"MemberId": member.id if isinstance(member, Member) else member, "Assignment": data} for member, data in assignments]
+        given = [
+            {"MemberId": member.id if isinstance(member, Member) else member, "Assignment": data} for member, data in assignments
+        ]
         body = {**self.body(ProtocolType=self.kind, ProtocolName=self.protocol, Assignments=given), **more}
         self.s.send("SyncGroup", body, min(self.version, NEWEST["SyncGroup"]), link=self.link)
 
@@ -98,11 +107,18 @@ class Member:
         return self.s.ask("Heartbeat", self.body(**more), min(self.version, NEWEST["Heartbeat"]), label=label, link=self.link)
 
     def leave(self, label="leave", **more):
-        body = {"GroupId": self.group, "MemberId": self.id, "Members": [{"MemberId": self.id, "GroupInstanceId": self.instance, "Reason": "done"}], **more}
+        body = {
+            "GroupId": self.group,
+            "MemberId": self.id,
+            "Members": [{"MemberId": self.id, "GroupInstanceId": self.instance, "Reason": "done"}],
+            **more,
+        }
         return self.s.ask("LeaveGroup", body, min(self.version, NEWEST["LeaveGroup"]), label=label, link=self.link)
 
     def commit(self, topic, offset, label="commit", versions=9, partition=0, **more):
-        body = commit_body(self.group, topic, offset, partition, member=self.id, generation=self.generation, instance=self.instance)
+        body = commit_body(
+            self.group, topic, offset, partition, member=self.id, generation=self.generation, instance=self.instance
+        )
         return self.s.ask("OffsetCommit", {**body, **more}, versions, label=label, link=self.link)
 
 
@@ -125,7 +141,19 @@ def fetch_offsets_body(group, *topics, partitions=(0,), member=None, epoch=-1, s
 class Consumer:
     """A member of the consumer protocol (KIP-848)."""
 
-    def __init__(self, s, group, name="a", version=1, topics=None, regex=None, instance=None, assignor=None, rebalance=REBALANCE_MS, rack=None):
+    def __init__(
+        self,
+        s,
+        group,
+        name="a",
+        version=1,
+        topics=None,
+        regex=None,
+        instance=None,
+        assignor=None,
+        rebalance=REBALANCE_MS,
+        rack=None,
+    ):
         self.s, self.group, self.version = s, group, version
         self.id = f"{group}-member-{name}"
         self.epoch = 0
@@ -136,7 +164,13 @@ class Consumer:
         }  # fmt: skip
 
     def body(self, **more):
-        return {"GroupId": self.group, "MemberId": self.id, "MemberEpoch": self.epoch, "InstanceId": self.full["InstanceId"], **more}
+        return {
+            "GroupId": self.group,
+            "MemberId": self.id,
+            "MemberEpoch": self.epoch,
+            "InstanceId": self.full["InstanceId"],
+            **more,
+        }
 
     def beat(self, label="heartbeat", version=None, **more):
         """A heartbeat with nothing but the epoch, or what is given."""

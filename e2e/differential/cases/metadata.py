@@ -34,12 +34,27 @@ def metadata_by_id(s):
         s.ask("Metadata", {"Topics": [{"TopicId": topic.id, "Name": "other"}]}, version, label="by id and another name")
         s.ask("Metadata", {"Topics": [{"TopicId": UNKNOWN_ID, "Name": None}]}, version, label="unknown id")
         s.ask("Metadata", {"Topics": [{"TopicId": ZERO_UUID, "Name": None}]}, version, label="neither id nor name")
-        s.ask("Metadata", {"Topics": [{"TopicId": topic.id, "Name": None}, {"Name": topic.name}]}, version, label="one by id, one by name")
+        s.ask(
+            "Metadata",
+            {"Topics": [{"TopicId": topic.id, "Name": None}, {"Name": topic.name}]},
+            version,
+            label="one by id, one by name",
+        )
 
 
 @case
 def metadata_of_what_is_not_there(s):
-    for label, name in (("unknown", s.name("none")), ("empty", ""), ("dot", "."), ("dots", ".."), ("bad", "bad name!"), ("long", "x" * 249), ("too long", "x" * 250), ("slash", "a/b"), ("umlaut", "ä")):
+    for label, name in (
+        ("unknown", s.name("none")),
+        ("empty", ""),
+        ("dot", "."),
+        ("dots", ".."),
+        ("bad", "bad name!"),
+        ("long", "x" * 249),
+        ("too long", "x" * 250),
+        ("slash", "a/b"),
+        ("umlaut", "ä"),
+    ):
         s.ask("Metadata", named(name), range(4, 14), label=label)
 
 
@@ -82,13 +97,23 @@ def describe_topic_partitions(s):
     for label, name, index in (("first", topic.name, 0), ("second", topic.name, 2), ("other", other.name, 1), ("beyond the end", topic.name, 9),
                                ("negative", topic.name, -1), ("before all", s.name("0"), 0), ("between", s.name("aa"), 0), ("behind all", s.name("z"), 0)):  # fmt: skip
         ask(f"cursor at {label}", topic.name, other.name, Cursor={"TopicName": name, "PartitionIndex": index})
-    ask("cursor and limit", topic.name, other.name, ResponsePartitionLimit=2, Cursor={"TopicName": topic.name, "PartitionIndex": 1})
+    ask(
+        "cursor and limit",
+        topic.name,
+        other.name,
+        ResponsePartitionLimit=2,
+        Cursor={"TopicName": topic.name, "PartitionIndex": 1},
+    )
 
 
 @case
 def describe_quorum(s):
     s.ask("DescribeQuorum", {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 0}]}]})
-    s.ask("DescribeQuorum", {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 1}]}]}, label="another partition")
+    s.ask(
+        "DescribeQuorum",
+        {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 1}]}]},
+        label="another partition",
+    )
     s.ask("DescribeQuorum", {"Topics": [{"TopicName": "other", "Partitions": [{"PartitionIndex": 0}]}]}, label="another topic")
     s.ask("DescribeQuorum", {"Topics": []}, label="nothing")
 
@@ -115,4 +140,9 @@ def topics_that_come_and_go(s):
     again = s.topic()
     s.ask("Metadata", {"Topics": [{"Name": again.name}], "AllowAutoTopicCreation": False}, 12, label="another of the name")
     s.ask("Metadata", {"Topics": [{"TopicId": topic.id, "Name": None}]}, 12, label="the first is gone for ever")
-    s.ask("DeleteTopics", {"Topics": [{"TopicId": Topic("", topic.id).id}], "TimeoutMs": 1000}, 6, label="the first cannot be deleted again")
+    s.ask(
+        "DeleteTopics",
+        {"Topics": [{"TopicId": Topic("", topic.id).id}], "TimeoutMs": 1000},
+        6,
+        label="the first cannot be deleted again",
+    )

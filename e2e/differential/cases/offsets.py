@@ -71,7 +71,12 @@ def offsets_of_a_deleted_topic(s):
     s.ask("OffsetCommit", commit_body(s.name("g"), topic, 5), 10)
     s.quiet("DeleteTopics", {"Topics": [{"Name": topic.name}], "TimeoutMs": 30_000})
     s.gone(topic.name)
-    s.until("OffsetFetch", fetch_offsets_body(s.name("g"), topic), lambda got: got["Groups"][0]["Topics"][0]["Partitions"][0]["CommittedOffset"] == -1, 8)
+    s.until(
+        "OffsetFetch",
+        fetch_offsets_body(s.name("g"), topic),
+        lambda got: got["Groups"][0]["Topics"][0]["Partitions"][0]["CommittedOffset"] == -1,
+        8,
+    )
     s.ask("OffsetFetch", fetch_offsets_body(s.name("g"), topic), label="deleted")
     again = s.topic()
     s.ask("OffsetFetch", fetch_offsets_body(s.name("g"), again), label="the name is another topic")
@@ -101,7 +106,14 @@ def offsets_of_several_groups(s):
     topic = s.topic()
     for name in ("a", "b"):
         s.ask("OffsetCommit", commit_body(s.name(name), topic, ord(name)), 10)
-    groups = [{"GroupId": s.name(name), "Topics": topics} for name, topics in (("a", None), ("none", None), ("b", [{"Name": topic.name, "TopicId": topic.id, "PartitionIndexes": [0, 3]}]))]
+    groups = [
+        {"GroupId": s.name(name), "Topics": topics}
+        for name, topics in (
+            ("a", None),
+            ("none", None),
+            ("b", [{"Name": topic.name, "TopicId": topic.id, "PartitionIndexes": [0, 3]}]),
+        )
+    ]
     s.ask("OffsetFetch", {"Groups": groups}, range(8, 11))
     s.ask("OffsetFetch", {"Groups": [{"GroupId": "", "Topics": None}]}, range(8, 11), label="empty group id")
     s.ask("OffsetFetch", {"Groups": []}, range(8, 11), label="none")
@@ -114,7 +126,11 @@ def offsets_are_deleted(s):
     group = s.name("g")
 
     def delete(target, *partitions, label):
-        s.ask("OffsetDelete", {"GroupId": group, "Topics": [{"Name": target.name, "Partitions": [{"PartitionIndex": p} for p in partitions]}]}, label=label)
+        s.ask(
+            "OffsetDelete",
+            {"GroupId": group, "Topics": [{"Name": target.name, "Partitions": [{"PartitionIndex": p} for p in partitions]}]},
+            label=label,
+        )
 
     for partition in range(2):
         s.ask("OffsetCommit", commit_body(group, topic, 5, partition), 9)
@@ -150,7 +166,9 @@ def find_coordinator(s):
 def init_producer_id(s):
     for version in s.versions("InitProducerId"):
         s.ask("InitProducerId", {"TransactionalId": None, "TransactionTimeoutMs": 60_000}, version, label="new")
-        s.ask("InitProducerId", {"TransactionalId": None, "TransactionTimeoutMs": -1}, version, label="the timeout does not matter")
+        s.ask(
+            "InitProducerId", {"TransactionalId": None, "TransactionTimeoutMs": -1}, version, label="the timeout does not matter"
+        )
         s.ask("InitProducerId", {"TransactionalId": "", "TransactionTimeoutMs": 60_000}, version, label="empty transactional id")
     for producer, epoch in ((5, -1), (-1, 5), (5, 5), (-2, -1), (-1, -2)):
         body = {"TransactionalId": None, "TransactionTimeoutMs": 60_000, "ProducerId": producer, "ProducerEpoch": epoch}

@@ -37,7 +37,9 @@ def produce_in_every_version_and_codec(s):
     for codec in CODECS:
         topic = s.topic(codec)
         for version in s.versions("Produce"):
-            data = batch(Record(b"one", b"k"), Record(b"two", None, (("h", b"x"), ("n", None)), 3), Record(None, b"k"), codec=codec)
+            data = batch(
+                Record(b"one", b"k"), Record(b"two", None, (("h", b"x"), ("n", None)), 3), Record(None, b"k"), codec=codec
+            )
             s.ask("Produce", produce_body(topic, data), version, label=codec)
         s.ask("Fetch", fetch_body((topic, 0, 0)), label=codec)
 
@@ -72,7 +74,9 @@ def produce_to_what_is_not_there(s):
     s.ask("Produce", produce_body(Topic("", ZERO_UUID), batch()), label="no name, no id")
     s.ask("Produce", produce_body(Topic("bad name!", ZERO_UUID), batch()), TURNS, label="bad name")
     s.ask("Produce", {"Acks": -1, "TimeoutMs": 1000, "TopicData": []}, label="nothing at all")
-    s.ask("Produce", {"Acks": -1, "TimeoutMs": 1000, "TopicData": [{"Name": topic.name, "TopicId": topic.id}]}, label="no partition")
+    s.ask(
+        "Produce", {"Acks": -1, "TimeoutMs": 1000, "TopicData": [{"Name": topic.name, "TopicId": topic.id}]}, label="no partition"
+    )
 
 
 @case
@@ -358,7 +362,11 @@ def produce_to_internal_topics(s):
 def produce_with_fewer_replicas_than_the_minimum(s):
     topic = s.topic(min_insync_replicas=3)
     for acks in (-1, 1):
-        s.ask("Produce", produce_body(topic, batch(), acks=acks), label=f"acks {acks}: the minimum counts only the replicas there are")
+        s.ask(
+            "Produce",
+            produce_body(topic, batch(), acks=acks),
+            label=f"acks {acks}: the minimum counts only the replicas there are",
+        )
 
 
 @case
@@ -368,7 +376,12 @@ def produce_twice_is_stored_once(s):
     s.ask("Produce", produce_body(topic, data), label="first and again")
     s.ask("Produce", produce_body(topic, batch(producer=(7001, 0, 2))), 12, label="next")
     s.ask("Produce", produce_body(topic, data), SOME, label="older duplicate")
-    s.ask("Produce", produce_body(topic, batch(Record(b"other"), Record(b"bytes"), producer=(7001, 0, 0))), SOME, label="same numbers, other bytes")
+    s.ask(
+        "Produce",
+        produce_body(topic, batch(Record(b"other"), Record(b"bytes"), producer=(7001, 0, 0))),
+        SOME,
+        label="same numbers, other bytes",
+    )
     s.ask("Produce", produce_body(topic, batch(Record(b"a"), producer=(7001, 0, 0))), SOME, label="half of the duplicate")
     s.ask("Produce", produce_body(topic, batch(Record(), Record(), producer=(7001, 0, 2))), SOME, label="last sequence differs")
     read(s, topic)
@@ -403,7 +416,12 @@ def produce_over_the_end_of_sequences(s):
     s.ask("Produce", produce_body(topic, batch(producer=(7004, 0, last - 1))), 12)
     s.ask("Produce", produce_body(topic, batch(Record(), Record(), Record(), producer=(7004, 0, last))), 12, label="wraps")
     s.ask("Produce", produce_body(topic, batch(producer=(7004, 0, 2))), 12, label="after the wrap")
-    s.ask("Produce", produce_body(topic, batch(Record(), Record(), Record(), producer=(7004, 0, last))), 12, label="duplicate of the wrap")
+    s.ask(
+        "Produce",
+        produce_body(topic, batch(Record(), Record(), Record(), producer=(7004, 0, last))),
+        12,
+        label="duplicate of the wrap",
+    )
     s.ask("Produce", produce_body(topic, batch(producer=(7004, 0, last))), SOME, label="far behind")
 
 

@@ -2,7 +2,7 @@
 
 from ..batches import CODECS, TIME, Record, batch
 from ..codec import ZERO_UUID
-from ..script import Topic, fetch_body, produce_body
+from ..script import Topic, fetch_body
 from . import case
 
 UNKNOWN = Topic("no-such-topic", "AAAAAAAAAAAAAAAAAAAAAQ")
@@ -63,7 +63,12 @@ def fetch_with_the_last_epoch_that_was_read(s):
     topic = filled(s)
     for epoch in (-1, 0, 1, 9):
         for offset in (0, 3, 6, 7):
-            s.ask("Fetch", fetch_body((topic, 0, offset, {"LastFetchedEpoch": epoch})), range(12, 19), label=f"epoch {epoch}, offset {offset}")
+            s.ask(
+                "Fetch",
+                fetch_body((topic, 0, offset, {"LastFetchedEpoch": epoch})),
+                range(12, 19),
+                label=f"epoch {epoch}, offset {offset}",
+            )
 
 
 @case
@@ -103,7 +108,11 @@ def fetch_as_a_replica_that_is_none(s):
         for version in (4, 9, 11, 12, 13, 15, 18):
             body = fetch_body((topic, 0, 0), ReplicaId=replica, ReplicaState={"ReplicaId": replica, "ReplicaEpoch": -1})
             s.ask("Fetch", body, version, label=f"replica {replica}")
-            body = fetch_body((topic, 0, 0, {"CurrentLeaderEpoch": 0}), ReplicaId=replica, ReplicaState={"ReplicaId": replica, "ReplicaEpoch": 7})
+            body = fetch_body(
+                (topic, 0, 0, {"CurrentLeaderEpoch": 0}),
+                ReplicaId=replica,
+                ReplicaState={"ReplicaId": replica, "ReplicaEpoch": 7},
+            )
             s.ask("Fetch", body, version, label=f"replica {replica} with an epoch")
 
 
@@ -134,7 +143,9 @@ def fetch_session_from_open_to_close(s):
     topic = s.topic(partitions=3)
     for version in range(7, 19):
         s.produce(topic, batch(Record(b"first")), 0)
-        here = s.quiet("ListOffsets", {"Topics": [{"Name": topic.name, "Partitions": [{"PartitionIndex": 0, "Timestamp": -1}]}]}, 7)
+        here = s.quiet(
+            "ListOffsets", {"Topics": [{"Name": topic.name, "Partitions": [{"PartitionIndex": 0, "Timestamp": -1}]}]}, 7
+        )
         end = here["Topics"][0]["Partitions"][0]["Offset"]
         number = session(s, [(topic, 0, end), (topic, 1, 0), (topic, 2, 0)], version, "open")
         s.ask("Fetch", fetch_body(session=(number, 1)), version, label="nothing new")
@@ -155,7 +166,9 @@ def fetch_session_errors(s):
     topic = filled(s)
     for version in range(7, 19):
         s.ask("Fetch", fetch_body(session=(12345, 1)), version, label="unknown session")
-        s.ask("Fetch", fetch_body((topic, 0, 0), session=(12345, 0)), version, label="a full fetch in place of an unknown session")
+        s.ask(
+            "Fetch", fetch_body((topic, 0, 0), session=(12345, 0)), version, label="a full fetch in place of an unknown session"
+        )
         number = session(s, [(topic, 0, 0)], version, "open")
         s.ask("Fetch", fetch_body(session=(number, 5)), version, label="epoch ahead")
         s.ask("Fetch", fetch_body(session=(number, 0x7FFFFFFF)), version, label="epoch far ahead")
@@ -195,7 +208,9 @@ def fetch_session_turns_through_its_partitions(s):
         for _ in range(4):
             s.produce(topic, batch(Record(b"x" * 100)), partition)
     for version in (7, 12, 18):
-        answer = s.ask("Fetch", fetch_body(*((topic, p, 0) for p in range(3)), max_bytes=170, session=(0, 0)), version, label="open")
+        answer = s.ask(
+            "Fetch", fetch_body(*((topic, p, 0) for p in range(3)), max_bytes=170, session=(0, 0)), version, label="open"
+        )
         number = answer["SessionId"]
         for epoch in range(1, 6):
             s.ask("Fetch", fetch_body(max_bytes=170, session=(number, epoch)), version, label="one batch at a time")
@@ -231,7 +246,25 @@ def offsets(topic, *timestamps, partition=0, **more):
 def list_offsets_of_every_kind(s):
     topic = filled(s)
     empty = s.topic("empty")
-    for time in (-1, -2, -3, -4, -5, -6, -7, -100, 0, TIME - 1, TIME, TIME + 1, TIME + 2, TIME + 10, TIME + 21, TIME + 22, 1 << 62):
+    for time in (
+        -1,
+        -2,
+        -3,
+        -4,
+        -5,
+        -6,
+        -7,
+        -100,
+        0,
+        TIME - 1,
+        TIME,
+        TIME + 1,
+        TIME + 2,
+        TIME + 10,
+        TIME + 21,
+        TIME + 22,
+        1 << 62,
+    ):
         s.ask("ListOffsets", offsets(topic, time), label=f"timestamp {time}")
         s.ask("ListOffsets", offsets(empty, time), label=f"timestamp {time} of an empty log")
     for isolation in (0, 1):
@@ -278,7 +311,9 @@ def list_offsets_as_a_replica(s):
 
 
 def epochs(topic, *wanted, replica=-2):
-    parts = [{"Partition": partition, "CurrentLeaderEpoch": current, "LeaderEpoch": epoch} for partition, current, epoch in wanted]
+    parts = [
+        {"Partition": partition, "CurrentLeaderEpoch": current, "LeaderEpoch": epoch} for partition, current, epoch in wanted
+    ]
     return {"ReplicaId": replica, "Topics": [{"Topic": topic.name, "Partitions": parts}]}
 
 
@@ -299,7 +334,10 @@ def offset_for_leader_epoch(s):
 
 
 def below(topic, offset, partition=0):
-    return {"Topics": [{"Name": topic.name, "Partitions": [{"PartitionIndex": partition, "Offset": offset}]}], "TimeoutMs": 10_000}
+    return {
+        "Topics": [{"Name": topic.name, "Partitions": [{"PartitionIndex": partition, "Offset": offset}]}],
+        "TimeoutMs": 10_000,
+    }
 
 
 @case

@@ -21,8 +21,15 @@ def create_topics(s):
         s.serving(s.name(f"v{version}"), 3)
         s.ask("CreateTopics", creating(s.name(f"v{version}")), version, label="again")
         s.ask("CreateTopics", creating(s.name(f"d{version}"), -1, -1), version, label="defaults")
-        s.ask("CreateTopics", creating(s.name(f"c{version}"), 1, 1, {"cleanup.policy": "compact", "retention.ms": "1000"}), version, label="with settings")
-        s.ask("CreateTopics", creating(s.name(f"a{version}"), -1, -1, None, [(0, [1]), (1, [1])]), version, label="with assignments")
+        s.ask(
+            "CreateTopics",
+            creating(s.name(f"c{version}"), 1, 1, {"cleanup.policy": "compact", "retention.ms": "1000"}),
+            version,
+            label="with settings",
+        )
+        s.ask(
+            "CreateTopics", creating(s.name(f"a{version}"), -1, -1, None, [(0, [1]), (1, [1])]), version, label="with assignments"
+        )
         s.ask("CreateTopics", creating(s.name(f"o{version}"), validateOnly=True), version, label="only checked")
         s.ask("CreateTopics", creating(s.name(f"o{version}"), validateOnly=True), version, label="checked again")
         s.ask("CreateTopics", creating(s.name(f"v{version}"), validateOnly=True), version, label="only checked, exists")
@@ -94,7 +101,13 @@ def create_topics_with_every_setting_wrong(s):
 @case
 def create_several_topics(s):
     s.topic("there")
-    bodies = [creating(s.name("a")), creating(s.name("there")), creating("bad name!"), creating(s.name("b"), 0), creating(s.name("c"), 1, 3)]
+    bodies = [
+        creating(s.name("a")),
+        creating(s.name("there")),
+        creating("bad name!"),
+        creating(s.name("b"), 0),
+        creating(s.name("c"), 1, 3),
+    ]
     s.ask("CreateTopics", {"Topics": [body["Topics"][0] for body in bodies], "timeoutMs": 10_000}, 7, label="some of each")
     s.ask("CreateTopics", {"Topics": creating(s.name("d"))["Topics"] * 2, "timeoutMs": 10_000}, TURNS, label="twice")
 

@@ -18,8 +18,19 @@ def api_versions_of_tomorrow(s):
 
 @case
 def api_versions_with_bad_names(s):
-    for name, version in (("", "1"), ("a", ""), ("-a", "1"), ("a-", "1"), ("a b", "1"), ("a", ".1"), ("a_b", "1"), ("a.b-c", "1-2")):
-        s.ask("ApiVersions", {"ClientSoftwareName": name, "ClientSoftwareVersion": version}, [3, 4], label=f"{name!r} {version!r}")
+    for name, version in (
+        ("", "1"),
+        ("a", ""),
+        ("-a", "1"),
+        ("a-", "1"),
+        ("a b", "1"),
+        ("a", ".1"),
+        ("a_b", "1"),
+        ("a.b-c", "1-2"),
+    ):
+        s.ask(
+            "ApiVersions", {"ClientSoftwareName": name, "ClientSoftwareVersion": version}, [3, 4], label=f"{name!r} {version!r}"
+        )
 
 
 @case
