@@ -26,15 +26,17 @@ class Difference:
 
 
 def lines(found):
-    """Differences to read: those that are alike in several versions of one request take one line."""
+    """Differences to read: those of one field that are alike, whatever the version or the item, take one line."""
     alike = {}
     for item in found:
-        key = (item.case, item.label, item.api, item.path, show(item.kafka)[:SHOWN_MAX], show(item.esker)[:SHOWN_MAX])
+        key = (item.case, item.label, item.api, item.field, show(item.kafka)[:SHOWN_MAX], show(item.esker)[:SHOWN_MAX])
         alike.setdefault(key, []).append(item)
-    for (case, label, api, path, kafka, esker), items in alike.items():
-        versions = ",".join(str(version) for version in dict.fromkeys(item.version for item in items))
+    for (case, label, api, _, kafka, esker), items in alike.items():
+        versions = ",".join(str(version) for version in sorted({item.version for item in items}))
         step = f"step {items[0].step}{f' ({label})' if label else ''}"
-        yield f"{case} {step}: {api} v{versions} {path or 'answer'}: kafka {kafka}, esker {esker}"
+        paths = list(dict.fromkeys(item.path for item in items))
+        others = f" and {len(paths) - 1} like it" if len(paths) > 1 else ""
+        yield f"{case} {step}: {api} v{versions} {paths[0] or 'answer'}{others}: kafka {kafka}, esker {esker}"
 
 
 def differences(kafka, esker):

@@ -122,7 +122,11 @@ def test_a_script_that_ends_early_is_a_difference():
     assert (item.path, item.step, item.kafka, item.esker) == ("end", 1, "2 answers", "TypeError")
 
 
-def test_alike_differences_of_several_versions_are_one_line():
+def test_alike_differences_of_several_versions_or_items_are_one_line():
+    one, other = ([{"Name": name, "ErrorCode": code} for name in "abc"] for code in (0, 3))
+    kafka, esker = (normalise(transcript({"Topics": topics}), server()) for topics in (one, other))
+    (line,) = lines(differences(kafka, esker))
+    assert line == "case step 0: Metadata v12 Topics.[a].ErrorCode and 2 like it: kafka 0, esker 3"
     kafka, esker = transcript(), transcript()
     for version in (1, 2):
         kafka.exchanges.append(Exchange("x", "Fetch", version, {"A": 1}))
