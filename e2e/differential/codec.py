@@ -29,6 +29,8 @@ class Uuid(str):
 
 
 ZERO_UUID = Uuid("AAAAAAAAAAAAAAAAAAAAAA")
+# Well formed, and given to nothing.
+NOBODYS_ID = Uuid("AAAAAAAAAAAAAAAAAAAAAQ")
 
 
 class Damaged(Exception):

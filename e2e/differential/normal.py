@@ -11,7 +11,7 @@ import re
 import time
 
 from . import batches
-from .codec import ZERO_UUID, Uuid
+from .codec import NOBODYS_ID, ZERO_UUID, Uuid
 
 DAY_MS = 86_400_000
 MEMBER = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -65,8 +65,8 @@ MASKS = (
     ("DescribeQuorum", "Topics.Partitions.*.LogEndOffset", number, "the end of a log of its own"),
 )
 
-# Lists whose order Kafka takes from a hash map: compared by the field (the first that the version has) that tells their
-# items apart.
+# Lists whose order means nothing, most of them because Kafka takes it from a hash map: compared by the field (the first
+# that the version has) that tells their items apart.
 KEYED = {
     "Produce:Responses": "Name TopicId",
     "Produce:Responses.PartitionResponses": "Index",
@@ -101,8 +101,12 @@ KEYED = {
     "ConsumerGroupDescribe:Groups.Members.TargetAssignment.TopicPartitions": "TopicName",
     "OffsetFetch:Topics": "Name",
     "OffsetFetch:Topics.Partitions": "PartitionIndex",
-    "OffsetFetch:Groups.Topics": "Name",
+    "OffsetFetch:Groups.Topics": "Name TopicId",
     "OffsetFetch:Groups.Topics.Partitions": "PartitionIndex",
+    "OffsetCommit:Topics": "Name TopicId",
+    "OffsetCommit:Topics.Partitions": "PartitionIndex",
+    "OffsetDelete:Topics": "Name",
+    "OffsetDelete:Topics.Partitions": "PartitionIndex",
     "OffsetForLeaderEpoch:Topics": "Topic",
     "UpdateFeatures:Results": "Feature",
 }
@@ -113,7 +117,8 @@ class Symbols:
 
     def __init__(self, server, topics):
         self.server = server
-        self.known = {("id", topic_id): name for topic_id, name in topics.items()}
+        # What the scripts ask for and nobody has stays as it is.
+        self.known = {("id", NOBODYS_ID): NOBODYS_ID, **{("id", topic_id): name for topic_id, name in topics.items()}}
         self.count = {}
         self.now_ms = time.time() * 1000
 

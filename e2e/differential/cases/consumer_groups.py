@@ -2,7 +2,7 @@
 
 import itertools
 
-from ..codec import ZERO_UUID
+from ..codec import NOBODYS_ID, ZERO_UUID
 from ..script import Topic
 from . import case
 from .members import Consumer, Member, assignment, commit_body, fetch_offsets_body, group_state, subscription
@@ -309,7 +309,7 @@ def consumer_regular_expressions(s):
 @case
 def consumer_offsets_are_checked(s):
     topic = topic_for_groups(s, partitions=2)
-    other = Topic("no-such-topic", "AAAAAAAAAAAAAAAAAAAAAQ")
+    other = Topic("no-such-topic", NOBODYS_ID)
     one = Consumer(s, s.name("g"), topics=[topic.name])
     one.join()
     one.own()

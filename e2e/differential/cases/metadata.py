@@ -1,11 +1,9 @@
 """Metadata, DescribeCluster, DescribeTopicPartitions, DescribeQuorum, DescribeLogDirs."""
 
 from ..batches import Record, batch
-from ..codec import ZERO_UUID
+from ..codec import NOBODYS_ID, ZERO_UUID
 from ..script import Topic
 from . import case
-
-UNKNOWN_ID = "AAAAAAAAAAAAAAAAAAAAAQ"
 
 
 def named(*names, **more):
@@ -32,7 +30,7 @@ def metadata_by_id(s):
         s.ask("Metadata", {"Topics": [{"TopicId": topic.id, "Name": None}]}, version, label="by id")
         s.ask("Metadata", {"Topics": [{"TopicId": topic.id, "Name": topic.name}]}, version, label="by id and name")
         s.ask("Metadata", {"Topics": [{"TopicId": topic.id, "Name": "other"}]}, version, label="by id and another name")
-        s.ask("Metadata", {"Topics": [{"TopicId": UNKNOWN_ID, "Name": None}]}, version, label="unknown id")
+        s.ask("Metadata", {"Topics": [{"TopicId": NOBODYS_ID, "Name": None}]}, version, label="unknown id")
         s.ask("Metadata", {"Topics": [{"TopicId": ZERO_UUID, "Name": None}]}, version, label="neither id nor name")
         s.ask(
             "Metadata",

@@ -1,11 +1,11 @@
 """Committed offsets: commit, fetch, delete; FindCoordinator and InitProducerId."""
 
-from ..codec import ZERO_UUID
+from ..codec import NOBODYS_ID, ZERO_UUID
 from ..script import Topic
 from . import case
 from .members import Member, commit_body, fetch_offsets_body, subscription
 
-UNKNOWN = Topic("no-such-topic", "AAAAAAAAAAAAAAAAAAAAAQ")
+UNKNOWN = Topic("no-such-topic", NOBODYS_ID)
 
 
 @case

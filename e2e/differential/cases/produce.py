@@ -9,7 +9,7 @@ import snappy
 import zstandard
 
 from ..batches import CODECS, CONTROL, HEAD_BYTES, LOG_APPEND_TIME, TIME, TRANSACTIONAL, Record, batch
-from ..codec import ZERO_UUID
+from ..codec import NOBODYS_ID, ZERO_UUID
 from ..script import Topic, fetch_body, produce_body
 from . import case
 
@@ -17,7 +17,7 @@ from . import case
 TURNS = (3, 7, 8, 9, 10, 12, 13)
 SOME = (7, 8, 13)
 HOUR_MS = 3_600_000
-UNKNOWN = Topic("no-such-topic", "AAAAAAAAAAAAAAAAAAAAAQ")
+UNKNOWN = Topic("no-such-topic", NOBODYS_ID)
 
 
 def read(s, topic, partition=0, label="what is in the log"):

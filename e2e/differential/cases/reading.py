@@ -1,11 +1,11 @@
 """Fetch with its sessions, ListOffsets, OffsetForLeaderEpoch and DeleteRecords."""
 
 from ..batches import CODECS, TIME, Record, batch
-from ..codec import ZERO_UUID
+from ..codec import NOBODYS_ID, ZERO_UUID
 from ..script import Topic, fetch_body
 from . import case
 
-UNKNOWN = Topic("no-such-topic", "AAAAAAAAAAAAAAAAAAAAAQ")
+UNKNOWN = Topic("no-such-topic", NOBODYS_ID)
 TURNS = (4, 5, 7, 9, 11, 12, 13, 16, 18)
 BY_NAME, BY_ID = 12, 17
 

@@ -1,9 +1,8 @@
 """CreateTopics, DeleteTopics, CreatePartitions."""
 
-from ..codec import ZERO_UUID
+from ..codec import NOBODYS_ID, ZERO_UUID
 from . import case
 
-UNKNOWN_ID = "AAAAAAAAAAAAAAAAAAAAAQ"
 TURNS = (2, 4, 5, 7)
 
 
@@ -136,7 +135,7 @@ def delete_topics(s):
 def delete_topics_refused(s):
     topic = s.topic()
     for label, topics in (
-        ("unknown id", [{"TopicId": UNKNOWN_ID}]),
+        ("unknown id", [{"TopicId": NOBODYS_ID}]),
         ("id and name", [{"TopicId": topic.id, "Name": topic.name}]),
         ("neither", [{"TopicId": ZERO_UUID, "Name": None}]),
         ("name twice", [{"Name": topic.name}, {"Name": topic.name}]),
