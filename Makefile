@@ -30,7 +30,7 @@ FUZZ_ITERATIONS ?= $(if $(FULL),2000000,50000)
 SEEDS ?= $(if $(FULL),2000,200)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit build planted assign tools crash assignors clients e2e fuzz bench bench-smoke sim test
+.PHONY: help demo check unit build planted assign tools crash assignors clients differential e2e fuzz bench bench-smoke sim test
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -74,6 +74,9 @@ assignors: tools assign ## random consumer groups: the assignors answer what Kaf
 
 clients: tools build assign ## real clients, real S3, bad input, the demo, the assignors
 	$(PYTEST) e2e/assignors e2e/clients e2e/tier e2e/hostile e2e/demo
+
+differential: tools build ## the same requests to Apache Kafka and to Esker, every field compared
+	$(PYTEST) e2e/differential
 
 e2e: tools build assign ## chosen tests with real clients: ARGS="e2e/clients -k gzip"
 	$(PYTEST) $(ARGS)

@@ -231,7 +231,7 @@ impl Active {
         now: Timestamp,
         batch: &BatchBuilder,
     ) -> Result<(), AppendProblem> {
-        let appended = partition.append(batch.build()?, now, true)?;
+        let appended = partition.append(batch.build()?, &partition.produce_rules(now, true))?;
         self.end = self.end.max(appended.end);
         Ok(())
     }
