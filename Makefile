@@ -2,7 +2,8 @@
 
 CACHE ?= $(HOME)/.cache/esker
 export CARGO_TARGET_DIR ?= $(CACHE)/target
-PINS := e2e/tools/install e2e/tools/requirements.txt e2e/tools/kafka/pom.xml e2e/tools/minio/go.mod e2e/tools/minio/go.sum
+PINS := e2e/tools/install e2e/tools/requirements.txt e2e/tools/kafka/pom.xml e2e/tools/minio/go.mod e2e/tools/minio/go.sum \
+  $(wildcard e2e/tools/java/*.java e2e/tools/kafka-go/*.go e2e/tools/kafka-go/go.* e2e/tools/kafkajs/package*.json)
 TOOLS ?= $(CACHE)/tools-$(shell cat $(PINS) | sha256sum | cut -c1-12)
 CARGO ?= cargo
 FULL ?=

@@ -38,7 +38,7 @@ def java(main, *arguments, jvm=SHORT_JVM):
         *jvm,
         f"-Dlog4j2.configurationFile={E2E / 'tools/kafka/log4j2.properties'}",
         "-cp",
-        f"{folder() / 'kafka'}/*",
+        f"{folder() / 'java'}:{folder() / 'kafka'}/*",
         main,
         *map(str, arguments),
     ]
