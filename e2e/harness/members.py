@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from harness import tools
 from harness.clients import READ_SECONDS_MAX, Confluent, create_topic
@@ -27,7 +27,8 @@ HEARTBEAT_MS = 300
 SETTLE_SECONDS_MAX = 60
 PARTITIONS = 6
 LOAD_PER_SECOND = 150
-SAMPLE_SECONDS = 0.5
+# What a client that asks once is told while a coordinator starts.
+COORDINATOR_MOVES = ("NOT_COORDINATOR", "COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE")
 
 _names = itertools.count()
 
@@ -84,7 +85,7 @@ class Member:
         self.kind = kind
         self.tale = Tale(name)
         command = kind.command({"client": name, "session": SESSION_MS, "heartbeat": HEARTBEAT_MS, **options})
-        self.process = Process(command, folder, name, env={"NODE_PATH": str(tools.folder() / "kafkajs/node_modules")})
+        self.process = Process(command, folder, name, tools.kafkajs_environment())
         self.position = 0
 
     @property
@@ -170,16 +171,24 @@ class Group:
     def sample(self):
         """Asks the broker what is committed, and keeps the answer for the checker."""
         consumer = Confluent().consumer(self.broker.bootstrap, group_id=self.name)
-        try:
+        wanted = [TopicPartition(self.topic, n) for n in range(len(self.partitions))]
+
+        def ask():
             asked_at = micros()
-            answer = consumer.committed(
-                [TopicPartition(self.topic, n) for n in range(len(self.partitions))], READ_SECONDS_MAX
-            )
-            committed = {f"{each.topic}-{each.partition}": each.offset for each in answer if each.offset >= 0}
-            self.samples.append(Sample(asked_at, committed))
-            return committed
+            try:
+                return asked_at, consumer.committed(wanted, READ_SECONDS_MAX)
+            except KafkaException as error:
+                if error.args[0].name() not in COORDINATOR_MOVES:
+                    raise
+                return None
+
+        try:
+            asked_at, answer = wait_until(ask, READ_SECONDS_MAX, f"{self.name}: a coordinator")
         finally:
             consumer.close()
+        committed = {f"{each.topic}-{each.partition}": each.offset for each in answer if each.offset >= 0}
+        self.samples.append(Sample(asked_at, committed))
+        return committed
 
     def await_committed(self, ends):
         """Waits until the broker says that everything is committed."""

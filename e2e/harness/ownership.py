@@ -40,8 +40,15 @@ class Tale:
         return [event for event in self.events if event["event"] in names]
 
     def excused(self, at):
-        """Whether it died or stopped after `at`, so that what it did not commit may come again."""
-        return (self.died_at is not None and self.died_at >= at) or any(pause >= at for pause in self.pauses)
+        """Whether it died or stopped after `at`, or had not yet learnt what happened while it was stopped."""
+        if self.died_at is not None and self.died_at >= at:
+            return True
+        return any(pause >= at or at <= self.learnt_at(pause) for pause in self.pauses)
+
+    def learnt_at(self, pause):
+        """When it first told of a change in what it owns after a pause."""
+        changes = (event["at"] for event in self.of("assigned", "revoked", "lost", "closed"))
+        return next((at for at in changes if at > pause), float("inf"))
 
 
 @dataclass

@@ -44,6 +44,11 @@ def java(main, *arguments, jvm=SHORT_JVM):
     ]
 
 
+def kafkajs_environment():
+    """Where node finds kafkajs: the programs that use it are in the checkout, the package is not."""
+    return {**os.environ, "NODE_PATH": str(folder() / "kafkajs/node_modules")}
+
+
 def run(command, stdin=b"", check=True, seconds=TOOL_SECONDS_MAX, **options):
     """Runs a tool to its end; a failure shows what it said."""
     done = subprocess.run(

@@ -164,7 +164,14 @@ class KafkaPython:
             self.consumer.subscribe(pattern=options["pattern"], listener=Listener())
 
     def turn(self):
-        for partition, messages in self.consumer.poll(int(POLL_SECONDS * 1000)).items():
+        try:
+            polled = self.consumer.poll(int(POLL_SECONDS * 1000))
+        except self.library.errors.KafkaError as failure:
+            # A broker that is away ends a poll of this library; the next one connects again.
+            say("trouble", message=repr(failure))
+            time.sleep(POLL_SECONDS)
+            return
+        for partition, messages in polled.items():
             say("records", partition=name(partition), offsets=[message.offset for message in messages])
             self.uncommitted[partition] = self.library.OffsetAndMetadata(messages[-1].offset + 1, "", -1)
         self.commit()
@@ -197,10 +204,14 @@ def main():
     stop = Stop()
     member = LIBRARIES[options["library"]](options)
     say("started", pid=os.getpid())
-    while not stop.asked:
-        member.turn()
-    member.close()
-    say("closed", clean=True)
+    try:
+        while not stop.asked:
+            member.turn()
+        member.close()
+        say("closed", clean=True)
+    except Exception as failure:
+        say("failed", message=repr(failure))
+        raise
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"os"
 	"os/signal"
 	"strconv"
@@ -42,6 +43,7 @@ func member(options map[string]string) error {
 		StartOffset:            kafka.FirstOffset,
 		WatchPartitionChanges:  true,
 		PartitionWatchInterval: 2 * time.Second,
+		Logger:                 log.New(os.Stderr, "", log.Ltime|log.Lmicroseconds),
 	})
 	if err != nil {
 		return err

@@ -18,6 +18,8 @@ function say(event, fields) {
 const FENCED = new Set(['UNKNOWN_MEMBER_ID', 'ILLEGAL_GENERATION'])
 
 let owned = []
+// The assignment of the last join: when the next one fails half way, the library goes on with it.
+let held = []
 let stopping = false
 
 function give(event) {
@@ -45,7 +47,8 @@ async function main() {
   consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
     // Without a rebalance event before it, the member was fenced and joins as a new one.
     give('lost')
-    owned = Object.entries(payload.memberAssignment).flatMap(([topic, ids]) => ids.map(id => `${topic}-${id}`)).sort()
+    held = Object.entries(payload.memberAssignment).flatMap(([topic, ids]) => ids.map(id => `${topic}-${id}`)).sort()
+    owned = held
     say('assigned', { partitions: owned, member: payload.memberId })
   })
   process.on('SIGTERM', async () => {
@@ -68,11 +71,17 @@ async function main() {
       const offsets = batch.messages.map(message => Number(message.offset))
       if (offsets.length === 0) return
       const last = offsets[offsets.length - 1]
+      if (owned.length === 0) {
+        owned = held
+        say('assigned', { partitions: owned })
+      }
       say('records', { partition: `${batch.topic}-${batch.partition}`, offsets })
       try {
         await consumer.commitOffsets([{ topic: batch.topic, partition: batch.partition, offset: String(last + 1) }])
         say('committed', { offsets: { [`${batch.topic}-${batch.partition}`]: last + 1 } })
-      } catch (error) {
+      } catch (failure) {
+        // The reason decides whether the library joins again, and it hides it behind its retries.
+        const error = failure.cause || failure
         say(FENCED.has(error.type) ? 'fenced' : 'trouble', { message: String(error) })
         throw error
       }
