@@ -7,6 +7,7 @@ import pytest
 
 from harness.broker import QUICK_GROUPS, ApacheKafka, Esker
 from harness.objects import Minio
+from harness.serving import SERVED
 
 JOBS_AT_ONCE = int(os.environ.get("JOBS", "5"))
 
@@ -26,6 +27,8 @@ def broker(folder):
     running = under_test(folder, options=QUICK_GROUPS).start()
     yield running
     running.assert_sound()
+    for served in SERVED:
+        served.close()
     running.kill()
 
 

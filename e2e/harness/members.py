@@ -192,7 +192,6 @@ class Group:
 
     def await_committed(self, ends):
         """Waits until the broker says that everything is committed."""
-        ends = {partition: end for partition, end in ends.items() if end}
         try:
             wait_until(lambda: self.sample() == ends, SETTLE_SECONDS_MAX, f"{self.name}: commits up to the ends")
         except TimeoutError as error:

@@ -54,6 +54,13 @@ class Served:
             raise Refused(answer.get("code"), answer["message"])
         return answer["ok"]
 
+    def close(self):
+        """Ends the program: with its input."""
+        if self.child is not None:
+            self.child.stdin.close()
+            self.child.wait(tools.TOOL_SECONDS_MAX)
+            self.child = None
+
     def write(self, bootstrap, topic, records, codec, partition=0):
         asked = [
             {

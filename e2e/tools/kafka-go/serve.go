@@ -19,7 +19,11 @@ const (
 	lineBytesMax  = 64 << 20
 	batchBytesMax = 1_040_000
 	patience      = 30 * time.Second
+	metadataAge   = 100 * time.Millisecond
 )
+
+// The library answers questions about topics from what it heard last, and by default that may be seconds old.
+var transport = &kafka.Transport{MetadataTTL: metadataAge}
 
 // record is what the harness writes and reads; bytes are base64 in JSON, and null is not empty.
 type record struct {
@@ -82,7 +86,7 @@ func serve(input io.Reader) error {
 }
 
 func (asked *request) carryOut(within context.Context) (any, error) {
-	client := &kafka.Client{Addr: kafka.TCP(asked.Bootstrap)}
+	client := &kafka.Client{Addr: kafka.TCP(asked.Bootstrap), Transport: transport}
 	switch asked.Op {
 	case "write":
 		return len(asked.Records), asked.write(within)
@@ -312,6 +316,11 @@ func (asked *request) group(within context.Context, client *kafka.Client) (any, 
 // ids lists the partitions of the topic.
 func (asked *request) ids(within context.Context, client *kafka.Client) ([]int, error) {
 	answer, err := client.Metadata(within, &kafka.MetadataRequest{Topics: []string{asked.Topic}})
+	for err == nil && errors.Is(answer.Topics[0].Error, kafka.UnknownTopicOrPartition) {
+		// It has not heard of the topic yet.
+		time.Sleep(metadataAge)
+		answer, err = client.Metadata(within, &kafka.MetadataRequest{Topics: []string{asked.Topic}})
+	}
 	if err != nil {
 		return nil, err
 	}

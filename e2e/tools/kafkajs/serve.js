@@ -5,13 +5,14 @@ const readline = require('readline')
 const { Kafka, logLevel, CompressionTypes, ConfigResourceTypes, AssignerProtocol } = require('kafkajs')
 
 const READ_MS_MAX = 30000
+const TOPIC_ALREADY_EXISTS = 36
 const RESOURCES = { TOPIC: ConfigResourceTypes.TOPIC }
 const clients = new Map()
 const groups = { next: 0 }
 
 function clientOf(bootstrap) {
   if (!clients.has(bootstrap)) {
-    const kafka = new Kafka({ clientId: 'kafkajs', brokers: [bootstrap], logLevel: logLevel.NOTHING, retry: { retries: 8 } })
+    const kafka = new Kafka({ clientId: 'kafkajs', brokers: [bootstrap], logLevel: logLevel.NOTHING, retry: { initialRetryTime: 50, retries: 5 } })
     clients.set(bootstrap, { kafka, admin: kafka.admin() })
   }
   return clients.get(bootstrap)
@@ -91,12 +92,12 @@ function resource(request) {
 }
 
 const OPERATIONS = {
-  create_topic: (admin, { topic, partitions, config }) => admin.createTopics({
-    topics: [{
-      topic, numPartitions: partitions, replicationFactor: 1,
-      configEntries: Object.entries(config).map(([name, value]) => ({ name, value })),
-    }],
-  }),
+  create_topic: async (admin, { topic, partitions, config }) => {
+    const configEntries = Object.entries(config).map(([name, value]) => ({ name, value }))
+    const created = await admin.createTopics({ topics: [{ topic, numPartitions: partitions, replicationFactor: 1, configEntries }] })
+    // It says so, and raises nothing.
+    if (!created) throw Object.assign(new Error('the topic exists'), { code: TOPIC_ALREADY_EXISTS })
+  },
   delete_topic: (admin, { topic }) => admin.deleteTopics({ topics: [topic] }),
   topics: async admin => (await admin.listTopics()).sort(),
   partitions: async (admin, { topic }) => (await admin.fetchTopicMetadata({ topics: [topic] })).topics[0].partitions.length,
