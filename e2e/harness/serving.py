@@ -4,10 +4,11 @@ import base64
 import json
 import subprocess
 import threading
+from dataclasses import replace
 
 from harness import tools
 from harness.process import die_with_parent
-from harness.records import Read
+from harness.records import CODECS, Read
 
 # What kafkajs can write without packages of others.
 KAFKAJS_CODECS = ("none", "gzip")
@@ -25,14 +26,15 @@ class Served:
     """A client family behind a program that takes requests as lines of JSON. It starts when first used."""
 
     binary = True
-    null_headers = True
     sets_timestamps = True
 
-    def __init__(self, name, command, codecs=None, lacks=()):
+    def __init__(self, name, command, codecs=CODECS, lacks=(), null_headers=True, empty_is_null=False):
         self.name = name
         self.command = command
         self.codecs = codecs
         self.lacks = lacks
+        self.null_headers = null_headers
+        self.empty_is_null = empty_is_null
         self.child = None
         self.lock = threading.Lock()
 
@@ -53,6 +55,13 @@ class Served:
         if "ok" not in answer:
             raise Refused(answer.get("code"), answer["message"])
         return answer["ok"]
+
+    def shows(self, record):
+        """A record as this client shows it to its readers."""
+        if not self.empty_is_null:
+            return record
+        headers = tuple((name, value or None) for name, value in record.headers)
+        return replace(record, key=record.key or None, value=record.value or None, headers=headers)
 
     def close(self):
         """Ends the program: with its input."""
@@ -101,8 +110,12 @@ KAFKAJS = Served(
     lambda: (["node", tools.E2E / "tools/kafkajs/serve.js"], tools.kafkajs_environment()),
     codecs=KAFKAJS_CODECS,
     lacks=("delete_offsets",),
+    null_headers=False,
 )
 KAFKA_GO = Served(
-    "kafka-go", lambda: ([tools.folder() / "kafka-go/kafka-go", "serve"], None), lacks=("delete_records",)
+    "kafka-go",
+    lambda: ([tools.folder() / "kafka-go/kafka-go", "serve"], None),
+    lacks=("delete_records",),
+    empty_is_null=True,
 )
 SERVED = (JAVA, KAFKAJS, KAFKA_GO)

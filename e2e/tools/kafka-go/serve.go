@@ -89,6 +89,9 @@ func (asked *request) carryOut(within context.Context) (any, error) {
 	client := &kafka.Client{Addr: kafka.TCP(asked.Bootstrap), Transport: transport}
 	switch asked.Op {
 	case "write":
+		if _, err := asked.ids(within, client); err != nil {
+			return nil, err
+		}
 		return len(asked.Records), asked.write(within)
 	case "read":
 		return asked.read(within)
@@ -176,7 +179,7 @@ func (asked *request) carryOut(within context.Context) (any, error) {
 func (asked *request) write(within context.Context) error {
 	codecs := map[string]kafka.Compression{"gzip": kafka.Gzip, "snappy": kafka.Snappy, "lz4": kafka.Lz4, "zstd": kafka.Zstd}
 	writer := &kafka.Writer{
-		Addr: kafka.TCP(asked.Bootstrap), Topic: asked.Topic, RequiredAcks: kafka.RequireAll,
+		Addr: kafka.TCP(asked.Bootstrap), Transport: transport, Topic: asked.Topic, RequiredAcks: kafka.RequireAll,
 		Balancer:   kafka.BalancerFunc(func(kafka.Message, ...int) int { return asked.Partition }),
 		BatchBytes: batchBytesMax, BatchTimeout: 20 * time.Millisecond, Compression: codecs[asked.Codec],
 	}

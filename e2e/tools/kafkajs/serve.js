@@ -5,6 +5,7 @@ const readline = require('readline')
 const { Kafka, logLevel, CompressionTypes, ConfigResourceTypes, AssignerProtocol } = require('kafkajs')
 
 const READ_MS_MAX = 30000
+const BATCH_BYTES_MAX = 1000000
 const TOPIC_ALREADY_EXISTS = 36
 const RESOURCES = { TOPIC: ConfigResourceTypes.TOPIC }
 const clients = new Map()
@@ -44,7 +45,21 @@ async function write(kafka, { topic, partition, codec, records }) {
   }))
   const compression = codec === 'gzip' ? CompressionTypes.GZIP : CompressionTypes.None
   try {
-    await producer.send({ topic, acks: -1, compression, messages })
+    // A call is a batch, whatever its size.
+    let batch = []
+    let size = 0
+    const send = () => producer.send({ topic, acks: -1, compression, messages: batch })
+    for (const message of messages) {
+      const bytes = (message.value || '').length
+      if (size + bytes > BATCH_BYTES_MAX && batch.length > 0) {
+        await send()
+        batch = []
+        size = 0
+      }
+      batch.push(message)
+      size += bytes
+    }
+    await send()
   } finally {
     await producer.disconnect()
   }
