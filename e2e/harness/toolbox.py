@@ -16,7 +16,8 @@ MASKS = (
     (re.compile(r"\b[\w-]+@[0-9]+\b"), "OBJECT"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d([:.,]\d+)?\b"), "TIME"),
     (re.compile(r"\b1[789]\d{11}\b"), "TIME"),
-    (re.compile(r"(?<=TopicId: )\S{22}|(?<=Cluster ID: )\S{22}|(?<=cluster id )\S{22}"), "ID"),
+    # Kafka's short form of a UUID: of topics, clusters, directories, members.
+    (re.compile(r"(?<=\s)[\w+/-]{22}(?=\s)"), "UUID"),
     (re.compile(r"/[\w./-]*/data\b[\w./-]*"), "PATH"),
     # The width of a column depends on what is masked.
     (re.compile(r"[ \t]+"), " "),
