@@ -47,6 +47,14 @@ def test_what_a_stopped_member_still_believes_is_not_held_against_it():
     assert check([stopped, tale("b", owns(10), sees(11, 0, 1), commits(12, 2))], {PARTITION: 2}) == []
 
 
+def test_a_static_member_goes_on_in_the_same_generation():
+    before = tale("a", owns(1, 5), sees(2, 0), commits(3, 1), died_at=4, instance="one")
+    after = tale("b", owns(6, 5), sees(7, 1), commits(8, 2), instance="one")
+    assert check([before, after], {PARTITION: 2}) == []
+    after.instance = "two"
+    assert check([before, after], {PARTITION: 2})
+
+
 @pytest.mark.parametrize(
     ("word", "tales", "samples"),
     [

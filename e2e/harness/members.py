@@ -83,7 +83,7 @@ class Member:
 
     def __init__(self, kind, folder, name, **options):
         self.kind = kind
-        self.tale = Tale(name)
+        self.tale = Tale(name, instance=options.get("instance"))
         command = kind.command({"client": name, "session": SESSION_MS, "heartbeat": HEARTBEAT_MS, **options})
         self.process = Process(command, folder, name, tools.kafkajs_environment())
         self.position = 0

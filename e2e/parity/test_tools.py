@@ -5,6 +5,7 @@ Every command runs against both; ids, times, paths, sizes and figures are masked
 
 import json
 import re
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -39,6 +40,7 @@ class Both:
         self.brokers = (oracle, broker)
         self.folder = folder
         self.toolbox = Toolbox()
+        self.differences = []
         # Processes die with the thread that started them, so the threads stay.
         self.pool = ThreadPoolExecutor(len(self.brokers))
 
@@ -62,10 +64,17 @@ class Both:
         `about` picks the lines of a list that other tests add to.
         """
         printed = self.run(main, *arguments, stdin=stdin)
-        expected, got = ([line for line in each.masked(*masks) if about in line] for each in printed)
-        assert got == expected, f"{main} {arguments}"
         assert printed[0].status == status, printed[0]
+        expected, got = ([line for line in each.masked(*masks) if about in line] for each in printed)
+        self.compare(expected, got, f"{main.rsplit('.')[-1]} {' '.join(map(str, arguments))}")
         return expected
+
+    def compare(self, expected, got, what):
+        """Keeps a difference for the end of the test, so that one run shows all of them."""
+        if got != expected:
+            missing = [line for line in expected if line not in got]
+            instead = [line for line in got if line not in expected]
+            self.differences.append(f"{what}\n  expected {missing or expected}\n  got {instead or got}")
 
     def each(self, action):
         """Does something to both at once, and returns what came of it."""
@@ -92,12 +101,19 @@ class Both:
 
 
 @pytest.fixture(scope="module")
-def both(broker, folder):
+def pair(broker, folder):
     oracle = ApacheKafka(folder / "oracle", options=QUICK_GROUPS, heap=SMALL_HEAP).start()
     pair = Both(oracle, broker, folder / "parity")
     yield pair
     pair.close()
     oracle.kill()
+
+
+@pytest.fixture
+def both(pair):
+    pair.differences.clear()
+    yield pair
+    assert not pair.differences, "\n".join(pair.differences)
 
 
 def test_topics(both):
@@ -278,7 +294,11 @@ def test_verifiable_producer_and_consumer(both):
         process = both.toolbox.start(
             f"{TOOLS}.{main}", "--bootstrap-server", to, *arguments, folder=both.folder / both.role(broker), name=main
         )
-        status = process.child.wait(SETTLE_SECONDS_MAX)
+        try:
+            status = process.child.wait(SETTLE_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            status = "it did not end"
         lines = [json.loads(line) for line in process.stdout().splitlines()]
         return status, [{key: shown(key, value) for key, value in line.items()} for line in lines]
 
@@ -288,7 +308,8 @@ def test_verifiable_producer_and_consumer(both):
     expected, got = both.each(
         lambda broker: run(broker, "VerifiableProducer", "--topic", "verified", "--max-messages", 20, "--repeating-keys", 5)
     )
-    assert got == expected and sum(line["name"] == "producer_send_success" for line in expected[1]) == 20
+    both.compare(expected, got, "VerifiableProducer")
+    assert sum(line["name"] == "producer_send_success" for line in expected[1]) == 20
     for protocol in ("classic", "consumer"):
         expected, got = both.each(
             lambda broker: run(
@@ -296,16 +317,16 @@ def test_verifiable_producer_and_consumer(both):
                 "--group-protocol", protocol, "--reset-policy", "earliest", "--verbose",
             )  # fmt: skip
         )
-        # How many records came at a time, and were committed together, is chance.
-        records = [[line for line in each[1] if line["name"] == "record_data"] for each in (expected, got)]
-        assert records[0] == records[1] and len(records[0]) == 20
-        names = [{line["name"] for line in each[1]} for each in (expected, got)]
-        assert names[0] == names[1] and expected[0] == got[0]
-        assert last_commit(expected[1]) == last_commit(got[1])
+        both.compare(summary(expected), summary(got), f"VerifiableConsumer with {protocol}")
+        assert len(summary(expected)[1]) == 20
 
 
-def last_commit(lines):
-    return [line["offsets"] for line in lines if line["name"] == "offsets_committed"][-1]
+def summary(told):
+    """How many records came at a time, and were committed together, is chance; this is not."""
+    status, lines = told
+    records = [line for line in lines if line["name"] == "record_data"]
+    commits = [line["offsets"] for line in lines if line["name"] == "offsets_committed"]
+    return status, records, commits[-1:], sorted({line["name"] for line in lines})
 
 
 def test_replica_verification(both):
@@ -321,7 +342,8 @@ def test_replica_verification(both):
         return sorted({line for line in re.sub(r"\d+", "N", process.stdout()).splitlines() if "replicated" in line})
 
     expected, got = both.each(run)
-    assert got == expected
+    both.compare(expected, got, "ReplicaVerificationTool")
+    assert len(expected) == 1, expected
 
 
 def test_streams_reset(both):
@@ -337,19 +359,21 @@ def test_streams_reset(both):
 def test_log_dirs(both):
     both.topic("placed-in-dirs")
     printed = both.run(f"{TOOLS}.LogDirsCommand", *BOOTSTRAP, "--describe", "--topic-list", "placed-in-dirs")
-    expected, got = (directories(each.out) for each in printed)
-    assert got == expected
+    both.compare(*(directories(each) for each in printed), "LogDirsCommand")
     both.same(f"{TOOLS}.LogDirsCommand", *BOOTSTRAP, "--describe", "--broker-list", "7", status=1)
 
 
-def directories(text):
+def directories(printed):
     """What is said of the partitions, without sizes and paths."""
-    described = json.loads(next(line for line in text.splitlines() if line.startswith("{")))
+    line = next((line for line in printed.out.splitlines() if line.startswith("{")), None)
+    if line is None:
+        return printed.masked()
+    described = json.loads(line)
     for broker in described["brokers"]:
         for directory in broker["logDirs"]:
             directory["logDir"] = "PATH"
             directory["partitions"] = sorted(({**each, "size": "N"} for each in directory["partitions"]), key=str)
-    return described
+    return [described]
 
 
 def test_features(both):
@@ -360,7 +384,8 @@ def test_features(both):
         [line for line in each.masked((re.compile(r"Epoch: \d+"), "Epoch: N")) if not any(name in line for name in absent)]
         for each in both.run(f"{TOOLS}.FeatureCommand", *BOOTSTRAP, "describe")
     )
-    assert got == expected and any("group.version" in line for line in expected)
+    both.compare(expected, got, "FeatureCommand")
+    assert any("group.version" in line for line in expected)
 
 
 def test_metadata_quorum(both):
@@ -394,9 +419,8 @@ NOT_SERVED = set(
 
 def test_broker_api_versions(both):
     expected, got = both.run(f"{TOOLS}.BrokerApiVersionsCommand", *BOOTSTRAP)
-    for line in sorted(set(got.masked()) ^ set(expected.masked())):
-        name = line.split("(")[0].strip()
-        assert name in NOT_SERVED, line
+    shown = [[line for line in each.masked() if line.split("(")[0].strip() not in NOT_SERVED] for each in (expected, got)]
+    both.compare(*shown, "BrokerApiVersionsCommand")
 
 
 def test_cluster(both):
