@@ -28,7 +28,7 @@ FUZZ_ITERATIONS ?= $(if $(FULL),2000000,50000)
 SEEDS ?= $(if $(FULL),2000,200)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit build planted tools crash clients e2e fuzz bench bench-smoke sim test
+.PHONY: help demo check unit build planted tools crash clients groups e2e fuzz bench bench-smoke sim test
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -54,7 +54,7 @@ planted: ## a binary with bugs planted on purpose, for the crash checker; unopti
 	$(CARGO) build --locked --bin esker --features planted-bugs
 	@mkdir -p $(dir $(PLANTED)) && cp -f $(CARGO_TARGET_DIR)/debug/esker $(PLANTED)
 
-tools: $(TOOLS)/.complete ## Kafka's jars, Python packages, MinIO, cargo-deny, outside the checkout
+tools: $(TOOLS)/.complete ## Kafka's jars, clients of every language, MinIO, cargo-deny, outside the checkout
 
 $(TOOLS)/.complete: $(PINS)
 	e2e/tools/install $(TOOLS)
@@ -66,6 +66,9 @@ crash: tools ## kill -9 under load; the checker compares content and must catch 
 
 clients: tools build ## real clients, real S3, bad input, the demo
 	$(PYTEST) e2e/clients e2e/tier e2e/hostile e2e/demo
+
+groups: tools build ## groups of every client, Kafka's tools beside Apache Kafka, Kafka Connect
+	$(PYTEST) e2e/groups e2e/parity e2e/connect
 
 e2e: tools build ## chosen tests with real clients: ARGS="e2e/clients -k gzip"
 	$(PYTEST) $(ARGS)
@@ -83,4 +86,4 @@ bench-smoke: tools build ## the benchmark at toy size: it runs, and asserts noth
 	$(TOOLS)/venv/bin/python bench/run.py --smoke
 
 test: ## all that CI runs, stage by stage
-	@MAKE="$(MAKE)" .ci/stages tools:25 check:30 unit:20 sim:15 build:20 crash:15 clients:20 fuzz:8 bench-smoke:6
+	@MAKE="$(MAKE)" .ci/stages tools:25 check:30 unit:20 sim:15 build:20 crash:15 clients:20 groups:20 fuzz:8 bench-smoke:6

@@ -11,6 +11,9 @@ import sys
 import time
 
 POLL_SECONDS = 0.1
+# A poll of kafka-python that times out between the answer that brings an assignment and its own end forgets
+# the assignment, so polls are longer than a rebalance takes.
+JOIN_MS = 5000
 RECORDS_MAX = 50
 METADATA_MS = 2000
 RETRIED = ("ILLEGAL_GENERATION", "STALE_MEMBER_EPOCH", "REBALANCE_IN_PROGRESS")
@@ -165,7 +168,7 @@ class KafkaPython:
 
     def turn(self):
         try:
-            polled = self.consumer.poll(int(POLL_SECONDS * 1000))
+            polled = self.consumer.poll(JOIN_MS)
         except self.library.errors.KafkaError as failure:
             # A broker that is away ends a poll of this library; the next one connects again.
             say("trouble", message=repr(failure))
