@@ -2,7 +2,8 @@
 
 CACHE ?= $(HOME)/.cache/esker
 export CARGO_TARGET_DIR ?= $(CACHE)/target
-PINS := e2e/tools/install e2e/tools/requirements.txt e2e/tools/kafka/pom.xml e2e/tools/minio/go.mod e2e/tools/minio/go.sum
+PINS := e2e/tools/install e2e/tools/requirements.txt e2e/tools/kafka/pom.xml e2e/tools/minio/go.mod e2e/tools/minio/go.sum \
+  $(wildcard e2e/tools/java/*.java e2e/tools/kafka-go/*.go e2e/tools/kafka-go/go.* e2e/tools/kafkajs/package*.json)
 TOOLS ?= $(CACHE)/tools-$(shell cat $(PINS) | sha256sum | cut -c1-12)
 CARGO ?= cargo
 FULL ?=
@@ -30,7 +31,7 @@ FUZZ_ITERATIONS ?= $(if $(FULL),2000000,50000)
 SEEDS ?= $(if $(FULL),2000,200)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit build planted assign tools crash assignors clients differential e2e fuzz bench bench-smoke sim test
+.PHONY: help demo check unit build planted assign tools crash assignors clients groups differential e2e fuzz bench bench-smoke sim test
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -59,7 +60,7 @@ planted: ## a binary with bugs planted on purpose, for the crash checker; unopti
 assign:
 	$(CARGO) build --locked --package esker-coordinator --example assign
 
-tools: $(TOOLS)/.complete ## Kafka's jars, Python packages, MinIO, cargo-deny, outside the checkout
+tools: $(TOOLS)/.complete ## Kafka's jars, clients of every language, MinIO, cargo-deny, outside the checkout
 
 $(TOOLS)/.complete: $(PINS)
 	e2e/tools/install $(TOOLS)
@@ -74,6 +75,9 @@ assignors: tools assign ## random consumer groups: the assignors answer what Kaf
 
 clients: tools build assign ## real clients, real S3, bad input, the demo, the assignors
 	$(PYTEST) e2e/assignors e2e/clients e2e/tier e2e/hostile e2e/demo
+
+groups: tools build ## groups of every client, Kafka's tools beside Apache Kafka, Kafka Connect
+	$(PYTEST) e2e/groups e2e/parity e2e/connect
 
 differential: tools build ## the same requests to Apache Kafka and to Esker, every field compared
 	$(PYTEST) e2e/differential
@@ -94,4 +98,4 @@ bench-smoke: tools build ## the benchmark at toy size: it runs, and asserts noth
 	$(TOOLS)/venv/bin/python bench/run.py --smoke
 
 test: ## all that CI runs, stage by stage
-	@MAKE="$(MAKE)" .ci/stages tools:25 check:30 unit:20 sim:15 build:20 crash:15 clients:20 fuzz:8 bench-smoke:6
+	@MAKE="$(MAKE)" .ci/stages tools:25 check:30 unit:20 sim:15 build:20 crash:15 clients:20 groups:20 fuzz:8 bench-smoke:6

@@ -7,6 +7,7 @@ import pytest
 from harness import records
 from harness.clients import BINARY, FAMILIES, Confluent, create_topic
 from harness.records import Read, Record
+from harness.serving import SERVED
 
 TEXT = list(records.sized())
 BYTES = list(records.binary())
@@ -14,6 +15,10 @@ BYTES = list(records.binary())
 
 def named(families):
     return pytest.mark.parametrize("writer", families, ids=lambda family: family.name)
+
+
+def writable(writer, written):
+    return [record for record in written if writer.null_headers or all(value is not None for _, value in record.headers)]
 
 
 def assert_same(written, read, writer, started_ms):
@@ -43,10 +48,39 @@ def test_text_is_the_same_for_every_reader(broker, writer, codec):
 @named(BINARY)
 def test_any_bytes_nulls_and_empty_fields_survive(broker, writer, codec):
     topic = create_topic(broker)
-    written = [record for record in BYTES if writer.null_headers or all(value is not None for _, value in record.headers)]
+    written = writable(writer, BYTES)
     writer.write(broker.bootstrap, topic, written, codec)
     for reader in BINARY:
         assert_same(written, reader.read(broker.bootstrap, topic, len(written)), writer, 0)
+
+
+@pytest.mark.parametrize(
+    ("writer", "codec"), [(family, codec) for family in SERVED for codec in family.codecs], ids=lambda value: getattr(value, "name", value)
+)
+def test_what_clients_of_other_languages_write_is_the_same_for_every_reader(broker, writer, codec):
+    topic = create_topic(broker)
+    started_ms = int(time.time() * 1000)
+    written = writable(writer, TEXT + BYTES)
+    writer.write(broker.bootstrap, topic, written, codec)
+    for reader in BINARY:
+        assert_same(written, reader.read(broker.bootstrap, topic, len(written)), writer, started_ms)
+    assert_served(broker, topic, written, writer, codec, started_ms)
+
+
+@named(BINARY)
+def test_clients_of_other_languages_read_the_same(broker, writer):
+    topic = create_topic(broker)
+    started_ms = int(time.time() * 1000)
+    written = writable(writer, TEXT + BYTES)
+    writer.write(broker.bootstrap, topic, written, "gzip")
+    assert_served(broker, topic, written, writer, "gzip", started_ms)
+
+
+def assert_served(broker, topic, written, writer, codec, started_ms):
+    for reader in SERVED:
+        if codec in reader.codecs:
+            expected = [reader.shows(record) for record in written]
+            assert_same(expected, reader.read(broker.bootstrap, topic, len(written)), writer, started_ms)
 
 
 def test_a_batch_of_exactly_the_limit_is_taken_and_one_byte_more_is_not(broker):

@@ -11,6 +11,15 @@ from harness.process import Process
 READY = re.compile(r"^ready kafka=(\S+) http=(\S+)$", re.MULTILINE)
 READY_SECONDS_MAX = 60
 LOOPBACK = "127.0.0.1"
+# Groups form without Kafka's wait for more members, and KIP-848 members are missed as soon as classic ones.
+QUICK_GROUPS = {
+    "group.initial.rebalance.delay.ms": "0",
+    "group.consumer.min.heartbeat.interval.ms": "300",
+    "group.consumer.heartbeat.interval.ms": "300",
+    "group.consumer.min.session.timeout.ms": "6000",
+    "group.consumer.session.timeout.ms": "6000",
+    "group.consumer.assignment.interval.ms": "0",
+}
 
 
 def esker_binary():
@@ -108,6 +117,8 @@ class ApacheKafka(Files):
             "offsets.topic.replication.factor": "1",
             "transaction.state.log.replication.factor": "1",
             "transaction.state.log.min.isr": "1",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
             **(options or {}),
         }
         self.starts = 0

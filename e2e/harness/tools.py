@@ -38,10 +38,15 @@ def java(main, *arguments, jvm=SHORT_JVM):
         *jvm,
         f"-Dlog4j2.configurationFile={E2E / 'tools/kafka/log4j2.properties'}",
         "-cp",
-        f"{folder() / 'kafka'}/*",
+        f"{folder() / 'java'}:{folder() / 'kafka'}/*",
         main,
         *map(str, arguments),
     ]
+
+
+def kafkajs_environment():
+    """Where node finds kafkajs: the programs that use it are in the checkout, the package is not."""
+    return {**os.environ, "NODE_PATH": str(folder() / "kafkajs/node_modules")}
 
 
 def run(command, stdin=b"", check=True, seconds=TOOL_SECONDS_MAX, **options):
