@@ -1,6 +1,6 @@
 //! What becomes of one batch.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use esker_protocol::records::{Batch, BatchHeader, Caps, Record, emptied, rewrite};
@@ -14,8 +14,8 @@ pub(crate) struct Filter {
     pub(crate) map: OffsetMap,
     pub(crate) now: Timestamp,
     pub(crate) delete_retention_ms: i64,
-    /// The last offset of the last batch of every producer that may go on.
-    pub(crate) last_of_producers: BTreeMap<ProducerId, Offset>,
+    /// The last offset of the last batch of every producer that may go on, as of the pass's end.
+    pub(crate) last_of_producers: BTreeSet<(ProducerId, Offset)>,
 }
 
 /// What becomes of a batch.
@@ -94,7 +94,9 @@ impl Filter {
 
     fn of_nothing_left(&self, header: &BatchHeader, is_last: bool) -> Verdict {
         let of_producer = header.has_producer()
-            && self.last_of_producers.get(&header.producer_id) == Some(&header.last_offset());
+            && self
+                .last_of_producers
+                .contains(&(header.producer_id, header.last_offset()));
         if !of_producer && !is_last {
             return Verdict::Goes;
         }

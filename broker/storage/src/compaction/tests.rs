@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 use bytes::Bytes;
@@ -209,7 +209,7 @@ fn filter(keys: &[(&[u8], i64)], end: i64, now: Timestamp) -> Filter {
         map,
         now,
         delete_retention_ms: DAY_MS,
-        last_of_producers: BTreeMap::from([(ProducerId(1), Offset(1))]),
+        last_of_producers: BTreeSet::from([(ProducerId(1), Offset(1))]),
     }
 }
 
@@ -267,7 +267,7 @@ fn a_batch_with_nothing_left_goes_unless_something_rests_on_it() {
     assert_eq!(verdict(Some(1), false), Some((1, 8)));
     assert_eq!(verdict(Some(2), false), None);
     // An empty one stays as it is, or goes.
-    let (before, _) = (batch(0, Some(1), &keys), ());
+    let before = batch(0, Some(1), &keys);
     let header = BatchHeader::parse(&before).unwrap();
     let empty = esker_protocol::records::emptied(&header);
     assert_eq!(judge(&filter, &empty, false).verdict, Verdict::Stays);

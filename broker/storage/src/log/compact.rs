@@ -5,7 +5,7 @@
 //! done under the maintenance lock, so that cuts, deletions and swaps follow each other. Appends wait
 //! for none of it: the state's lock is held for a moment of memory work.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use esker_protocol::records::{Batch, BatchHeader};
@@ -21,12 +21,13 @@ use crate::compaction::{
     Filter, OffsetMap, Source, Verdict, cleanable, groups,
 };
 use crate::directory::IoFailure;
-use crate::directory::names::FileKind;
-use crate::disk::DiskFile;
+use crate::directory::names::{FileKind, segment_file};
+use crate::disk::{DiskFile, read_all};
 use crate::entry_file::Entry as _;
 use crate::error::{ChangeError, Damage, ReadError};
 use crate::index::{AbortedTransaction, OffsetEntry, TimeEntry};
 use crate::lock::lock;
+use crate::producers::{ProducedRange, ProducerSnapshot};
 use crate::segment::{Active, POSITION_MAX, Sealed};
 
 /// What is written at once.
@@ -136,13 +137,13 @@ impl Log {
         limits: &CompactionLimits,
         now: Timestamp,
     ) -> Result<Compaction, CompactionError> {
-        let (sources, last_of_producers, generation) = {
+        let (sources, generation) = {
             let state = self.state();
             if self.refuses(&state) {
                 return Err(ChangeError::Offline.into());
             }
             let sources = sources(&state, part.end.min(settled_end(&state)));
-            (sources, last_of_producers(&state), state.generation)
+            (sources, state.generation)
         };
         let first_dirty = part.first_dirty;
         let dirty: VecDeque<Source> = sources
@@ -150,6 +151,7 @@ impl Log {
             .filter(|source| source.end > first_dirty)
             .collect();
         let end = dirty.back().map_or(first_dirty, |last| last.end);
+        let last_of_producers = self.last_of_producers(end);
         let aborted = self.aborted_transactions(first_dirty, end)?;
         self.directory
             .remove_clean_marker()
@@ -205,6 +207,28 @@ impl Log {
             .set(self.directory.disk.as_ref(), topic, partition, clean_end)
             .and_then(|()| self.directory.file_system.sync_names());
         self.directory.judge(saved)
+    }
+
+    /// The last batch below `end` of every producer that may go on: whatever is lost above, what is left
+    /// says what its next sequence is. The snapshot at `end` knows it where memory remembers later ones.
+    fn last_of_producers(&self, end: Offset) -> BTreeSet<(ProducerId, Offset)> {
+        let now = self.state().producers.snapshot();
+        let path = self.path.join(segment_file(end, FileKind::Snapshot));
+        let at_end = read_all(self.directory.disk.as_ref(), &path).ok();
+        let at_end = at_end.and_then(|bytes| ProducerSnapshot::decode(&bytes).ok());
+        let alive: BTreeSet<ProducerId> = now.entries.iter().map(|one| one.producer_id).collect();
+        let entries = now.entries.iter().chain(
+            at_end
+                .iter()
+                .flat_map(|snapshot| &snapshot.entries)
+                .filter(|one| alive.contains(&one.producer_id)),
+        );
+        let last = entries.filter_map(|one| {
+            let below = |batch: &&ProducedRange| batch.last_offset < end;
+            let last = one.batches.iter().rev().find(below)?;
+            Some((one.producer_id, last.last_offset))
+        });
+        last.collect()
     }
 
     fn open_source(&self, source: Source) -> Result<Reading, CompactionError> {
@@ -266,15 +290,6 @@ fn sources(state: &State, end: Offset) -> Vec<Source> {
     whole.map(source).collect()
 }
 
-fn last_of_producers(state: &State) -> BTreeMap<ProducerId, Offset> {
-    let snapshot = state.producers.snapshot();
-    let last = snapshot.entries.iter().filter_map(|entry| {
-        let last = entry.batches.last()?;
-        Some((entry.producer_id, last.last_offset))
-    });
-    last.collect()
-}
-
 impl Compaction {
     /// What the pass has done so far; of a pass that has ended, all of it.
     #[must_use]
@@ -292,11 +307,21 @@ impl Compaction {
     pub fn step(&mut self, bytes: u64) -> Result<CompactionStep, CompactionError> {
         let mut step = CompactionStep::default();
         let worked = self.work_on(bytes.max(1), &mut step);
-        if worked.is_err() {
-            self.abandon();
-        }
         step.done = matches!(self.work, Work::Done);
-        worked.map(|()| step)
+        worked.map(|()| step).map_err(|error| {
+            self.abandon();
+            match self.stands() {
+                true => error,
+                // Whatever was found wrong is what a cut leaves.
+                false => CompactionError::Interrupted,
+            }
+        })
+    }
+
+    /// Whether the log is still the one that the pass began with.
+    fn stands(&self) -> bool {
+        let state = self.log.state();
+        !state.closed && !state.cutting && state.generation == self.generation
     }
 
     /// Ends the pass early; what it has replaced stays, what it was writing goes.
