@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use esker_protocol::messages::consumer_protocol_assignment::TopicPartition as AssignedTopic;
 use esker_protocol::messages::consumer_protocol_subscription::TopicPartition;
 use esker_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use esker_protocol::messages::{
@@ -39,10 +40,10 @@ fn subscription(topics: &[&str], owned: &[(&str, &[i32])]) -> Vec<u8> {
 }
 
 fn assignment(partitions: &[i32]) -> Bytes {
-    let mut of_topic =
-        esker_protocol::messages::consumer_protocol_assignment::TopicPartition::default();
-    of_topic.topic = Cow::Borrowed("foo");
-    of_topic.partitions = partitions.to_vec();
+    let of_topic = AssignedTopic {
+        topic: Cow::Borrowed("foo"),
+        partitions: partitions.to_vec(),
+    };
     let assignment = ConsumerProtocolAssignment {
         assigned_partitions: vec![of_topic],
         ..ConsumerProtocolAssignment::default()
