@@ -97,7 +97,8 @@ pub struct CommittedOffset<'a> {
 }
 
 impl Shard {
-    /// An empty shard. Member ids follow from `seed`.
+    /// An empty shard. Member ids follow from `seed`, which must be another one at each load: members
+    /// keep ids that no record names, and nobody else may get them.
     #[must_use]
     pub fn new(seed: [u8; 32]) -> Shard {
         Shard {

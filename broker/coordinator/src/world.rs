@@ -49,6 +49,7 @@ pub(crate) struct World {
     pub(crate) lags: bool,
     committed: usize,
     unsent: Vec<(Ticket, Response)>,
+    fail_overs: u8,
 }
 
 impl World {
@@ -70,6 +71,7 @@ impl World {
             lags: false,
             committed: 0,
             unsent: Vec::new(),
+            fail_overs: 0,
         };
         world.step(|shard, view| shard.loaded(view));
         world
@@ -173,7 +175,8 @@ impl World {
 
     /// A shard that read the first `count` records.
     pub(crate) fn replayed(&self, count: usize) -> Shard {
-        let mut shard = Shard::new([8; 32]);
+        // Another seed each time: ids that were handed out are not handed out again.
+        let mut shard = Shard::new([8 + self.fail_overs; 32]);
         for (index, record) in self.records(0).iter().take(count).enumerate() {
             shard.replay(record, Offset(index as i64), Timestamp(START));
         }
@@ -183,6 +186,7 @@ impl World {
     /// The coordinator fails over: what was not committed is lost, and so are answers on their way.
     pub(crate) fn restart(&mut self) {
         self.log.truncate(self.committed);
+        self.fail_overs += 1;
         self.shard = self.replayed(self.committed);
         self.replies.clear();
         self.unsent.clear();
