@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import time as clock
 from dataclasses import dataclass
 
 import lz4.frame
@@ -16,7 +17,9 @@ LENGTH_FROM = 12
 LOG_APPEND_TIME, TRANSACTIONAL, CONTROL = 8, 16, 32
 CODEC_MASK = 7
 POLYNOMIAL = 0x82F63B78
-TIME = 1_700_000_000_000
+DAY_MS = 86_400_000
+# When records are from: longer ago than what counts as now, and not so long that retention takes them.
+TIME = (int(clock.time() * 1000) // DAY_MS - 2) * DAY_MS
 
 
 def _table():

@@ -13,7 +13,6 @@ import time
 from . import batches
 from .codec import NOBODYS_ID, ZERO_UUID, Uuid
 
-DAY_MS = 86_400_000
 MEMBER = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 GENERATED_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
@@ -140,7 +139,7 @@ class Symbols:
                 return self.of("session", value)
             if field == "ProducerId" and (api == "InitProducerId" and value >= 0 or ("producer", value) in self.known):
                 return self.of("producer", value)
-            return "<now>" if abs(value - self.now_ms) < DAY_MS else value
+            return "<now>" if abs(value - self.now_ms) < batches.DAY_MS else value
         if isinstance(value, Uuid):
             return "<no id>" if value == ZERO_UUID else self.of("id", value)
         if isinstance(value, str):

@@ -185,7 +185,6 @@ def create_partitions_refused(s):
         ("unknown broker", growing(topic.name, 3, [[9]])),
         ("a broker twice", growing(topic.name, 3, [[1, 1]])),
         ("no broker", growing(topic.name, 3, [[]])),
-        ("far too many", growing(topic.name, 20_000)),
         ("nothing", {"Topics": [], "TimeoutMs": 1000}),
         ("twice", {"Topics": growing(topic.name, 3)["Topics"] * 2, "TimeoutMs": 1000}),
         ("only checked, too few", growing(topic.name, 1, ValidateOnly=True)),
