@@ -11,6 +11,9 @@ from harness.process import Process
 READY = re.compile(r"^ready kafka=(\S+) http=(\S+)$", re.MULTILINE)
 READY_SECONDS_MAX = 60
 LOOPBACK = "127.0.0.1"
+# Replicas that are eligible without being in sync come with replication; the feature also sets a default of its
+# own, which every topic would show.
+WITHOUT_ELR = {"eligible.leader.replicas.version": 0}
 # Groups form without Kafka's wait for more members, and KIP-848 members are missed as soon as classic ones.
 QUICK_GROUPS = {
     "group.initial.rebalance.delay.ms": "0",
@@ -100,10 +103,11 @@ class ApacheKafka(Files):
     # The heap of Kafka's own start script.
     JVM = ("-Xmx1G", "-Xms1G", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35")
 
-    def __init__(self, folder, options=None, heap=JVM):
+    def __init__(self, folder, options=None, heap=JVM, features=None):
         self.folder = Path(folder)
         self.data_dir = self.folder / "data"
         self.heap = heap
+        self.features = dict(features or {})
         self.bootstrap = f"{LOOPBACK}:{free_port()}"
         controller = f"{LOOPBACK}:{free_port()}"
         self.options = {
@@ -129,7 +133,8 @@ class ApacheKafka(Files):
         """Writes the configuration and formats the directory, once."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.properties.write_text("".join(f"{key}={value}\n" for key, value in self.options.items()))
-        tools.kafka(tools.STORAGE, "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c", self.properties)
+        levels = [word for feature, level in self.features.items() for word in ("--feature", f"{feature}={level}")]
+        tools.kafka(tools.STORAGE, "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c", self.properties, *levels)
 
     def spawn(self):
         """Starts the process without waiting for it to serve."""

@@ -10,6 +10,8 @@ from harness.process import Process, die_with_parent
 
 TOOLS = "org.apache.kafka.tools"
 MASKS = (
+    # Where in the tool it failed depends on what ran before in the same JVM.
+    (re.compile(r"^\s+at .*\n", re.MULTILINE), ""),
     # The bootstrap address, also as a node's host and port.
     (re.compile(r"127\.0\.0\.1:\d+|/?127\.0\.0\.1\b"), "HOST"),
     (re.compile(r"\b[\w.-]*[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "UUID"),
