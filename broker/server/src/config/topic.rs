@@ -446,7 +446,8 @@ pub fn check_all(
     }
     if config.compaction.lag_ms_min > config.compaction.lag_ms_max {
         return Err(TopicConfigError::Conflict(
-            "Value of min.compaction.lag.ms must not exceed that of max.compaction.lag.ms".to_owned(),
+            "Value of min.compaction.lag.ms must not exceed that of max.compaction.lag.ms"
+                .to_owned(),
         ));
     }
     for (name, whole) in [

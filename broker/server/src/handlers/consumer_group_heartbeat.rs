@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use esker_coordinator::{Request, Response};
+use esker_metadata::features;
 use esker_protocol::ErrorCode;
 use esker_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 
@@ -18,7 +19,11 @@ pub(crate) fn apply(
     caller: &Caller<'_>,
     request: ConsumerGroupHeartbeatRequest<'_>,
 ) -> Reply {
-    if !shared.config.groups.consumer_enabled {
+    let levels = features::finalized(&shared.image());
+    let is_finalized = levels
+        .get(features::GROUP_VERSION)
+        .is_some_and(|level| *level >= 1);
+    if !is_finalized || !shared.config.groups.consumer_enabled {
         let response = ConsumerGroupHeartbeatResponse {
             error_code: ErrorCode::UnsupportedVersion.code(),
             ..ConsumerGroupHeartbeatResponse::default()
