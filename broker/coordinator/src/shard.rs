@@ -216,19 +216,19 @@ impl Shard {
     /// Handles a request. Its answer is in this step or in a later one.
     pub fn handle(
         &mut self,
-        request: Request<'_>,
+        request: &Request<'_>,
         ticket: Ticket,
         context: &RequestContext<'_>,
         view: &View<'_>,
     ) -> Step {
         self.waiting.insert(ticket);
-        if let Some(error) = self.overload(&request) {
-            let response = Shard::refuse(&request, context.version, error);
+        if let Some(error) = self.overload(request) {
+            let response = Shard::refuse(request, context.version, error);
             let given = Given::reply(ticket, response);
             return self.finish(None, given, view);
         }
         let mut turn = Turn::new(view, &mut self.timers, &mut self.random);
-        self.state.dispatch(&request, ticket, context, &mut turn);
+        self.state.dispatch(request, ticket, context, &mut turn);
         let mut given = turn.give();
         let size = size::of_batch(&given.records);
         let batch_bytes_max = view.configuration.settings().batch_bytes_max;
@@ -239,10 +239,10 @@ impl Shard {
             given.records.clear();
             given.replies.retain(|(answered, _)| *answered != ticket);
             let error = ErrorCode::UnknownServerError;
-            let response = Shard::refuse(&request, context.version, error);
+            let response = Shard::refuse(request, context.version, error);
             given.replies.push((ticket, response));
         }
-        let group_id = dispatch::group_id(&request);
+        let group_id = dispatch::group_id(request);
         self.finish(group_id, given, view)
     }
 

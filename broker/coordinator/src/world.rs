@@ -126,7 +126,7 @@ impl World {
             client_id: client,
             client_host: "/127.0.0.1",
         };
-        self.step(|shard, view| shard.handle(request, ticket, &context, view));
+        self.step(|shard, view| shard.handle(&request, ticket, &context, view));
         ticket
     }
 

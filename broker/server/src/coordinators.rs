@@ -21,6 +21,7 @@ pub mod lag;
 mod load;
 mod view;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -127,37 +128,36 @@ impl Coordinators {
         &self,
         shared: &Arc<Shared>,
         group_id: &str,
-        request: Request<'_>,
+        request: &Request<'_>,
         context: &RequestContext<'_>,
     ) -> Submitted {
         let host = offsets_topic(shared)
             .and_then(|(_, partitions)| self.host(partition_of(group_id, partitions)));
         let submitted = match host {
             Some(host) => host.submit(shared, request, context),
-            None => Err((request, ErrorCode::NotCoordinator)),
+            None => Err(ErrorCode::NotCoordinator),
         };
-        submitted.unwrap_or_else(|(request, code)| {
-            Submitted::Ready(Shard::refuse(&request, context.version, code))
-        })
+        submitted
+            .unwrap_or_else(|code| Submitted::Ready(Shard::refuse(request, context.version, code)))
     }
 
     /// Hands a request for all groups to every shard.
     ///
     /// # Errors
     /// One of the shards is not loaded: it refuses for all.
-    pub(crate) fn submit_to_all<'a>(
+    pub(crate) fn submit_to_all(
         &self,
         shared: &Arc<Shared>,
-        request: impl Fn() -> Request<'a>,
+        request: &Request<'_>,
         context: &RequestContext<'_>,
     ) -> Result<Vec<Submitted>, ErrorCode> {
         let mut submitted = Vec::new();
         for host in self.hosts() {
-            match host.submit(shared, request(), context) {
+            match host.submit(shared, request, context) {
                 Ok(one) => submitted.push(one),
                 // Its groups are another broker's.
-                Err((_, ErrorCode::NotCoordinator)) => {}
-                Err((_, code)) => return Err(code),
+                Err(ErrorCode::NotCoordinator) => {}
+                Err(code) => return Err(code),
             }
         }
         Ok(submitted)
@@ -247,13 +247,13 @@ impl Host {
         self.partition.leading() == Some(self.epoch) && !self.partition.is_offline()
     }
 
-    /// Hands a request to the shard, or gives it back with the reason why there is none.
-    fn submit<'a>(
+    /// Hands a request to the shard, or says why there is none.
+    fn submit(
         &self,
         shared: &Arc<Shared>,
-        request: Request<'a>,
+        request: &Request<'_>,
         context: &RequestContext<'_>,
-    ) -> Result<Submitted, (Request<'a>, ErrorCode)> {
+    ) -> Result<Submitted, ErrorCode> {
         let mut state = self.state();
         let code = match &mut *state {
             State::Active(_) if !self.is_led() => ErrorCode::NotCoordinator,
@@ -266,7 +266,7 @@ impl Host {
             State::Failed(_) => ErrorCode::CoordinatorNotAvailable,
             State::Ended => ErrorCode::NotCoordinator,
         };
-        Err((request, code))
+        Err(code)
     }
 
     /// After a step: a shard that has failed is dropped, and the loop is told of earlier timers.
@@ -352,15 +352,14 @@ fn follow(shared: &Arc<Shared>, loads: &TaskTracker, stop: &CancellationToken) {
             stays
         });
         for (index, (partition, epoch)) in led {
-            if !shards.contains_key(&index) {
-                let state = Mutex::new(State::Loading);
+            if let Entry::Vacant(place) = shards.entry(index) {
                 let host = Arc::new(Host {
                     index,
                     partition,
                     epoch,
-                    state,
+                    state: Mutex::new(State::Loading),
                 });
-                shards.insert(index, Arc::clone(&host));
+                place.insert(Arc::clone(&host));
                 begun.push(host);
             }
         }

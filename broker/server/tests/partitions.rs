@@ -12,10 +12,13 @@ use esker_server::Broker;
 
 const NOW: i64 = 1_700_000_000_000;
 
+/// A topic, its new partition count, and the replicas of the new partitions where they are chosen.
+type Growth<'a> = (&'a str, i32, Option<&'a [&'a [i32]]>);
+
 async fn grow(
     wire: &mut Wire,
     version: i16,
-    topics: &[(&str, i32, Option<&[&[i32]]>)],
+    topics: &[Growth<'_>],
     validate_only: bool,
 ) -> Vec<(String, i16, String)> {
     use create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};

@@ -121,7 +121,7 @@ impl Active {
         &mut self,
         shared: &Arc<Shared>,
         partition: &Arc<Partition>,
-        request: Request<'_>,
+        request: &Request<'_>,
         context: &RequestContext<'_>,
     ) -> Submitted {
         let world = World::now(shared);
@@ -130,9 +130,9 @@ impl Active {
         let (sender, mut receiver) = oneshot::channel();
         self.waiting.insert(ticket, sender);
         // These two wait for other members, and may wait until the shard ends.
-        let unanswered = match &request {
+        let unanswered = match request {
             Request::JoinGroup(_) | Request::SyncGroup(_) => Some(Shard::refuse(
-                &request,
+                request,
                 context.version,
                 ErrorCode::NotCoordinator,
             )),

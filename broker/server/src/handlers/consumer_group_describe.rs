@@ -21,7 +21,7 @@ pub(crate) fn apply(
     let context = caller.context();
     let submitted = request.group_ids.iter().map(|group_id| {
         let one = Request::ConsumerGroupDescribe(group_id);
-        shared.coordinators.submit(shared, group_id, one, &context)
+        shared.coordinators.submit(shared, group_id, &one, &context)
     });
     let submitted = submitted.collect();
     let with_operations = request.include_authorized_operations;

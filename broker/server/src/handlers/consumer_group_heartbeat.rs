@@ -36,7 +36,7 @@ pub(crate) fn apply(
         shared,
         answer,
         &group_id,
-        request,
+        &request,
         &caller.context(),
         |r| match r {
             Response::ConsumerGroupHeartbeat(response) => Some(response),

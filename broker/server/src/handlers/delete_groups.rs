@@ -24,7 +24,7 @@ pub(crate) fn apply(
     let mut submitted = Vec::with_capacity(request.groups_names.len());
     for group_id in &request.groups_names {
         let one = Request::DeleteGroup(group_id);
-        submitted.push(shared.coordinators.submit(shared, group_id, one, &context));
+        submitted.push(shared.coordinators.submit(shared, group_id, &one, &context));
         names.push(group_id.to_string());
     }
     Reply::Later(Box::pin(async move {

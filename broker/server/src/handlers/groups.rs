@@ -61,7 +61,7 @@ pub(crate) fn submit<B: ResponseMessage>(
     shared: &Arc<Shared>,
     answer: Answer,
     group_id: &str,
-    request: Request<'_>,
+    request: &Request<'_>,
     context: &RequestContext<'_>,
     encode: impl FnOnce(Response) -> Option<B> + Send + 'static,
 ) -> Reply {

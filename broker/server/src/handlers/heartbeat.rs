@@ -31,7 +31,7 @@ pub(crate) fn apply(
         shared,
         answer,
         &group_id,
-        request,
+        &request,
         &caller.context(),
         |r| match r {
             Response::Heartbeat(response) => Some(response),

@@ -41,7 +41,7 @@ pub(crate) fn apply(
         shared,
         answer,
         &group_id,
-        request,
+        &request,
         &caller.context(),
         |r| match r {
             Response::JoinGroup(response) => Some(response),

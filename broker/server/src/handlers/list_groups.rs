@@ -25,7 +25,7 @@ pub(crate) fn apply(
     };
     let submitted = shared.coordinators.submit_to_all(
         shared,
-        || Request::ListGroups(request.clone()),
+        &Request::ListGroups(request.clone()),
         &caller.context(),
     );
     let submitted = match submitted {

@@ -46,7 +46,7 @@ pub(crate) fn apply(
         ..request
     });
     let context = caller.context();
-    groups::submit(shared, answer, &group_id, request, &context, move |r| {
+    groups::submit(shared, answer, &group_id, &request, &context, move |r| {
         let Response::OffsetCommit(mut response) = r else {
             return None;
         };

@@ -68,7 +68,7 @@ pub(crate) fn apply(
         topics: known,
     });
     let context = caller.context();
-    groups::submit(shared, answer, &group_id, request, &context, move |r| {
+    groups::submit(shared, answer, &group_id, &request, &context, move |r| {
         let Response::OffsetDelete(mut response) = r else {
             return None;
         };

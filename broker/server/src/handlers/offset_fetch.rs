@@ -102,7 +102,7 @@ fn submit(
         require_stable,
     };
     let coordinators = &shared.coordinators;
-    coordinators.submit(shared, group_id, request, &caller.context())
+    coordinators.submit(shared, group_id, &request, &caller.context())
 }
 
 /// The one group of an older request.

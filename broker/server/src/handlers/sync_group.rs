@@ -43,7 +43,7 @@ pub(crate) fn apply(
         shared,
         answer,
         &group_id,
-        request,
+        &request,
         &caller.context(),
         |r| match r {
             Response::SyncGroup(response) => Some(response),

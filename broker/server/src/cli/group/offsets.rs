@@ -38,7 +38,9 @@ pub(super) async fn run(command: &Command) -> Outcome {
     let client = options.target.connect().await?;
     let deadline = client::deadline();
     let name = &options.name;
-    let committed = client.committed_offsets(&[name.clone()], deadline).await;
+    let committed = client
+        .committed_offsets(std::slice::from_ref(name), deadline)
+        .await;
     let committed = only(committed, name).map_err(|error| client::failed(&error))?;
     let places = chosen(&options.topics, &committed);
     if places.is_empty() {
