@@ -81,6 +81,12 @@ ALLOWED = (
         holds=lambda kafka, esker: esker == ABSENT and set(names(kafka)) <= set(UNSERVED_FEATURES),
     ),
     Allowed(
+        "FindCoordinator:Coordinators.ErrorCode",
+        "share groups have not come yet: there is no coordinator for a key of theirs, well formed or not",
+        labels=("share, *",),
+        holds=lambda kafka, esker: esker == COORDINATOR_NOT_AVAILABLE,
+    ),
+    Allowed(
         "Fetch:Responses.Partitions.Records",
         "a batch that the limit cuts off is not sent: no reader can use a part of it",
         path="*.Records.[[]rest]",
@@ -129,7 +135,7 @@ ALLOWED_BY_DEFAULT = (
     ),
 )  # fmt: skip
 
-UNKNOWN_SERVER_ERROR, INVALID_RECORD = -1, 87
+UNKNOWN_SERVER_ERROR, COORDINATOR_NOT_AVAILABLE, INVALID_RECORD = -1, 15, 87
 UNSERVED_FEATURES = (
     "transaction.version", "share.version", "streams.version", "kraft.version", "eligible.leader.replicas.version",
 )  # fmt: skip
