@@ -324,6 +324,17 @@ async fn refusals_of_group_apis_carry_kafkas_codes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_cannot_write_what_coordinators_keep() {
+    let stores = Stores::new();
+    let (broker, mut wire) = start(&stores).await;
+    let batch = common::batch(&[b"junk"], 1_700_000_000_000);
+    let (code, base_offset, _) = common::produce(&mut wire, "__consumer_offsets", batch, -1).await;
+    let refused = ErrorCode::InvalidTopicException.code();
+    assert_eq!((code, base_offset), (refused, -1));
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_commits_and_lets_them_in_again() {
     let stores = Stores::new();
     let (broker, mut wire) = start(&stores).await;

@@ -30,6 +30,9 @@ use crate::partition::read::{self, ReadFailure};
 /// The first version that names topics by id.
 const TOPIC_ID_VERSION_MIN: i16 = 13;
 
+/// The first version that can name the current leader.
+const CURRENT_LEADER_VERSION_MIN: i16 = 12;
+
 /// The last version that does not know KAFKA_STORAGE_ERROR.
 const STORAGE_ERROR_UNKNOWN_VERSION_MAX: i16 = 5;
 
@@ -511,7 +514,12 @@ async fn read_one(
         Ok(partition) => partition,
         Err(code) => {
             let mut failed = Answered::failed(asked.index, code);
-            failed.leader = shared.leader_of(id, asked.index);
+            if matches!(
+                code,
+                ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch
+            ) {
+                failed.leader = shared.leader_of(id, asked.index);
+            }
             return failed;
         }
     };
@@ -622,7 +630,7 @@ fn respond(
                 .filter(|(_, told)| **told)
                 .map(|(one, _)| {
                     leaders.extend(one.leader.map(|(leader, _)| leader));
-                    partition_data(one)
+                    partition_data(one, request.answer.version)
                 })
                 .collect(),
         })
@@ -652,7 +660,7 @@ fn respond(
     super::respond(&request.answer, &response)
 }
 
-fn partition_data<'a>(one: Answered) -> PartitionData<'a> {
+fn partition_data<'a>(one: Answered, version: i16) -> PartitionData<'a> {
     use esker_protocol::messages::fetch_response::AbortedTransaction;
     PartitionData {
         partition_index: one.index,
@@ -668,6 +676,7 @@ fn partition_data<'a>(one: Answered) -> PartitionData<'a> {
             }),
         current_leader: one
             .leader
+            .filter(|_| version >= CURRENT_LEADER_VERSION_MIN)
             .map_or_else(LeaderIdAndEpoch::default, |(id, epoch)| LeaderIdAndEpoch {
                 leader_id: id,
                 leader_epoch: epoch,

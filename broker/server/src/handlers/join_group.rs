@@ -11,6 +11,9 @@ use super::groups::{self, Caller};
 use crate::broker::Shared;
 use crate::connection::Reply;
 
+/// The first version whose protocol name may be null.
+const NULLABLE_PROTOCOL_VERSION_MIN: i16 = 7;
+
 /// Answers when the rebalance that the member takes part in is complete.
 pub(crate) fn apply(
     shared: &Arc<Shared>,
@@ -31,6 +34,7 @@ pub(crate) fn apply(
         let response = JoinGroupResponse {
             error_code: code.code(),
             member_id: request.member_id,
+            protocol_name: (answer.version < NULLABLE_PROTOCOL_VERSION_MIN).then(|| "".into()),
             ..JoinGroupResponse::default()
         };
         return super::reply(&answer, &response);
@@ -43,8 +47,15 @@ pub(crate) fn apply(
         &group_id,
         &request,
         &caller.context(),
-        |r| match r {
-            Response::JoinGroup(response) => Some(response),
+        move |r| match r {
+            Response::JoinGroup(mut response) => {
+                if response.error_code != 0 {
+                    // Kafka names no protocol then; the older versions cannot say so.
+                    let is_nullable = answer.version >= NULLABLE_PROTOCOL_VERSION_MIN;
+                    response.protocol_name = (!is_nullable).then(|| "".into());
+                }
+                Some(response)
+            }
             _ => None,
         },
     )

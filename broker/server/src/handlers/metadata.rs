@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_protocol::messages::metadata_request::MetadataRequestTopic;
 use esker_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -24,6 +25,9 @@ const AUTO_CREATION_VERSION_MIN: i16 = 4;
 
 /// The first version in which "no topics" is an empty list; before, that means all.
 const EMPTY_IS_NONE_VERSION_MIN: i16 = 1;
+
+/// The first version with topic ids.
+const IDS_VERSION_MIN: i16 = 10;
 
 /// The first version that may ask by id, with a null name.
 const BY_ID_VERSION_MIN: i16 = 12;
@@ -56,6 +60,14 @@ pub(crate) async fn apply(
         let asked = request.topics.as_deref().unwrap_or_default();
         let by_id = answer.version >= BY_ID_VERSION_MIN
             && asked.iter().any(|topic| topic.topic_id != TopicId::ZERO);
+        // Versions 10 and 11 have ids and null names, and serve neither.
+        let refuses = (IDS_VERSION_MIN..BY_ID_VERSION_MIN).contains(&answer.version)
+            && asked
+                .iter()
+                .any(|topic| topic.topic_id != TopicId::ZERO || topic.name.is_none());
+        if refuses {
+            return super::reply(&answer, &refusal(asked));
+        }
         for topic in asked {
             let described = if by_id {
                 describe_by_id(shared, topic.topic_id)
@@ -91,6 +103,23 @@ pub(crate) async fn apply(
         ..MetadataResponse::default()
     };
     super::reply(&answer, &response)
+}
+
+/// What Kafka answers to a question by id in a version that does not serve it.
+fn refusal<'a>(asked: &[MetadataRequestTopic<'_>]) -> MetadataResponse<'a> {
+    let code = ErrorCode::InvalidRequest;
+    MetadataResponse {
+        controller_id: -1,
+        topics: asked
+            .iter()
+            .map(|topic| {
+                let name = topic.name.as_deref().unwrap_or_default();
+                failed(Some(name.to_owned()), topic.topic_id, code)
+            })
+            .collect(),
+        cluster_authorized_operations: OPERATIONS_NOT_ASKED,
+        ..MetadataResponse::default()
+    }
 }
 
 fn failed<'a>(name: Option<String>, id: TopicId, code: ErrorCode) -> MetadataResponseTopic<'a> {

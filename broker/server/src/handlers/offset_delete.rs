@@ -32,15 +32,24 @@ pub(crate) fn apply(
     let group_id = request.group_id.to_string();
     let mut unknown: BTreeMap<String, Vec<i32>> = BTreeMap::new();
     let mut known = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        if shared.topic_id(&topic.name).is_some() {
+    let image = shared.image();
+    for mut topic in request.topics {
+        let id = shared.topic_id(&topic.name);
+        let mut missing = Vec::new();
+        topic.partitions.retain(|partition| {
+            let index = partition.partition_index;
+            let exists = id.is_some_and(|id| image.partition(id, index).is_some());
+            if !exists {
+                missing.push(index);
+            }
+            exists
+        });
+        if !missing.is_empty() {
+            let name = topic.name.to_string();
+            unknown.entry(name).or_default().extend(missing);
+        }
+        if !topic.partitions.is_empty() {
             known.push(topic);
-        } else {
-            let indexes = topic.partitions.iter().map(|p| p.partition_index);
-            unknown
-                .entry(topic.name.into_owned())
-                .or_default()
-                .extend(indexes);
         }
     }
     let unknown: Vec<OffsetDeleteResponseTopic<'static>> = unknown

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use esker_protocol::messages::produce_request::PartitionProduceData;
 use esker_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
@@ -21,9 +22,13 @@ use crate::broker::Shared;
 use crate::connection::Reply;
 use crate::environment::Work;
 use crate::partition::{Partition, ProduceFailure};
+use crate::topics;
 
 /// The first version that may carry zstd batches.
 const ZSTD_VERSION_MIN: i16 = 7;
+
+/// The client that may write to internal topics, in Kafka too: what repairs them.
+const ADMIN_CLIENT_ID: &str = "__admin_client";
 
 /// The first version that names topics by id.
 const TOPIC_ID_VERSION_MIN: i16 = 13;
@@ -76,12 +81,13 @@ impl Refused {
 pub(crate) async fn apply(
     shared: &Arc<Shared>,
     answer: Answer,
+    client_id: &str,
     frame: &Bytes,
     request: ProduceRequest<'_>,
 ) -> Reply {
     let acks = request.acks;
     let outcomes = if (-1..=1).contains(&acks) {
-        append_all(shared, answer.version, frame, &request).await
+        append_all(shared, answer.version, client_id, frame, &request).await
     } else {
         refuse_all(&request, ErrorCode::InvalidRequiredAcks)
     };
@@ -141,6 +147,7 @@ fn refuse_all(request: &ProduceRequest<'_>, code: ErrorCode) -> Vec<TopicOutcome
 async fn append_all(
     shared: &Arc<Shared>,
     version: i16,
+    client_id: &str,
     frame: &Bytes,
     request: &ProduceRequest<'_>,
 ) -> Vec<TopicOutcome> {
@@ -155,6 +162,7 @@ async fn append_all(
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for data in &topic.partition_data {
             let result = match id {
+                Some(id) if !may_write(shared, id, client_id) => refused_internal(shared, id, data),
                 Some(id) => {
                     append_one(
                         shared,
@@ -181,6 +189,32 @@ async fn append_all(
         });
     }
     outcomes
+}
+
+/// Whether this client may write to the topic: to those that hold a coordinator's state only the one
+/// may that Kafka lets.
+fn may_write(shared: &Shared, id: TopicId, client_id: &str) -> bool {
+    client_id == ADMIN_CLIENT_ID
+        || !shared
+            .image()
+            .topic_by_id(id)
+            .is_some_and(|(name, _)| topics::is_internal(name))
+}
+
+/// How a batch for such a topic is refused, if its partition exists and it is a batch at all.
+fn refused_internal(
+    shared: &Shared,
+    id: TopicId,
+    data: &PartitionProduceData<'_>,
+) -> Result<Accepted, Refused> {
+    let code = if shared.image().partition(id, data.index).is_none() {
+        ErrorCode::UnknownTopicOrPartition
+    } else if data.records.is_none() {
+        ErrorCode::InvalidRecord
+    } else {
+        ErrorCode::InvalidTopicException
+    };
+    Err(Refused::new(code))
 }
 
 async fn append_one(
