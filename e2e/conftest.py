@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness.broker import QUICK_GROUPS, WITHOUT_ELR, ApacheKafka, Esker
+from harness.broker import QUICK_GROUPS, ApacheKafka, Esker
 from harness.objects import Minio
 from harness.serving import SERVED
 
@@ -35,7 +35,7 @@ def broker(folder):
 def under_test(folder, **options):
     """The broker that the tests are about."""
     if os.environ.get("PEER") == "kafka":
-        return ApacheKafka(folder / "kafka", features=WITHOUT_ELR, **options)
+        return ApacheKafka(folder / "kafka", **options)
     return Esker(folder / "esker", **options)
 
 

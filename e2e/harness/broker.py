@@ -11,9 +11,6 @@ from harness.process import Process
 READY = re.compile(r"^ready kafka=(\S+) http=(\S+)$", re.MULTILINE)
 READY_SECONDS_MAX = 60
 LOOPBACK = "127.0.0.1"
-# Replicas that are eligible without being in sync come with replication; the feature also sets a default of its
-# own, which every topic would show.
-WITHOUT_ELR = {"eligible.leader.replicas.version": 0}
 # Groups form without Kafka's wait for more members, and KIP-848 members are missed as soon as classic ones.
 QUICK_GROUPS = {
     "group.initial.rebalance.delay.ms": "0",
@@ -103,11 +100,10 @@ class ApacheKafka(Files):
     # The heap of Kafka's own start script.
     JVM = ("-Xmx1G", "-Xms1G", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35")
 
-    def __init__(self, folder, options=None, heap=JVM, features=None):
+    def __init__(self, folder, options=None, heap=JVM):
         self.folder = Path(folder)
         self.data_dir = self.folder / "data"
         self.heap = heap
-        self.features = dict(features or {})
         self.bootstrap = f"{LOOPBACK}:{free_port()}"
         controller = f"{LOOPBACK}:{free_port()}"
         self.options = {
@@ -133,8 +129,7 @@ class ApacheKafka(Files):
         """Writes the configuration and formats the directory, once."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.properties.write_text("".join(f"{key}={value}\n" for key, value in self.options.items()))
-        levels = [word for feature, level in self.features.items() for word in ("--feature", f"{feature}={level}")]
-        tools.kafka(tools.STORAGE, "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c", self.properties, *levels)
+        tools.kafka(tools.STORAGE, "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c", self.properties)
 
     def spawn(self):
         """Starts the process without waiting for it to serve."""

@@ -208,6 +208,7 @@ class Load:
 
     def __init__(self, broker, topic, partitions, per_second=LOAD_PER_SECOND):
         self.topic = topic
+        self.bootstrap = broker.bootstrap
         self.counts = dict.fromkeys(range(partitions), 0)
         self.per_second = per_second
         self.errors = []
@@ -244,8 +245,15 @@ class Load:
         self.finish()
 
     def finish(self):
-        """Stops, and says where every partition ends."""
+        """Stops, and says where every partition ends: behind all that was acknowledged."""
         self.stopped.set()
         self.thread.join()
         assert not self.errors, self.errors[:3]
-        return {f"{self.topic}-{partition}": count for partition, count in self.counts.items()}
+        consumer = Confluent().consumer(self.bootstrap)
+        ends = {}
+        for partition, count in self.counts.items():
+            _, end = consumer.get_watermark_offsets(TopicPartition(self.topic, partition), READ_SECONDS_MAX)
+            assert end >= count, f"{self.topic}-{partition} ends at {end}, and {count} records were acknowledged"
+            ends[f"{self.topic}-{partition}"] = end
+        consumer.close()
+        return ends
