@@ -380,7 +380,7 @@ fn additions(
 
 fn unreplicated(factor: i32, brokers: usize) -> Refusal {
     let message = format!(
-        "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached because only {brokers} broker(s) are registered."
+        "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached because only {brokers} broker(s) are registered or some brokers have all their log directories cordoned."
     );
     Refusal::new(ErrorCode::InvalidReplicationFactor, message)
 }

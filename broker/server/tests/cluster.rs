@@ -134,6 +134,8 @@ async fn the_controller_stands_for_a_quorum() {
     use describe_quorum_request::{PartitionData, TopicData};
     let broker = common::start(&Stores::new(), &[]).await;
     let mut wire = Wire::connect(&broker).await;
+    // A topic is there once a controller is.
+    create(&mut wire, "settled", 1, &[]).await;
     let ask = |topic, index| DescribeQuorumRequest {
         topics: vec![TopicData {
             topic_name: Cow::Borrowed(topic),

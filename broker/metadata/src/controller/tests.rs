@@ -302,7 +302,7 @@ fn topic_names_follow_kafkas_rules() {
         ("", InvalidTopicName::Empty),
         (".", InvalidTopicName::Dots),
         ("..", InvalidTopicName::Dots),
-        (long.as_str(), InvalidTopicName::Long(250)),
+        (long.as_str(), InvalidTopicName::Long(long.clone())),
     ] {
         assert_eq!(validate_topic_name(name), Err(error), "{name}");
     }

@@ -199,9 +199,9 @@ fn a_reply_names_a_bounded_number_of_records() {
     assert!(matches!(error, ProduceError::Rejected { count: 500, .. }));
     assert_eq!(error.record_errors().count(), 100);
     assert!(
-        error
-            .to_string()
-            .starts_with("500 records are refused, the first because it has no")
+        error.to_string().starts_with(
+            "500 records are refused, the first because Compacted topic cannot accept"
+        )
     );
 }
 
