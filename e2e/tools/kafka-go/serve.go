@@ -19,6 +19,7 @@ const (
 	lineBytesMax  = 64 << 20
 	batchBytesMax = 1_040_000
 	patience      = 30 * time.Second
+	metadataPause = 100 * time.Millisecond
 	metadataAge   = 100 * time.Millisecond
 )
 
@@ -139,9 +140,12 @@ func (asked *request) carryOut(within context.Context) (any, error) {
 	case "config":
 		return asked.config(within, client)
 	case "offsets":
-		answer, err := client.ListOffsets(within, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{
-			asked.Topic: {kafka.FirstOffsetOf(asked.Partition), kafka.LastOffsetOf(asked.Partition)},
-		}})
+		answer, err := asked.offsets(within, client)
+		// The client's own picture of the cluster, which it renews now and then, may lack a partition that is new.
+		for errors.Is(err, kafka.BrokerNotAvailable) && within.Err() == nil {
+			time.Sleep(metadataPause)
+			answer, err = asked.offsets(within, client)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -173,6 +177,12 @@ func (asked *request) carryOut(within context.Context) (any, error) {
 		return nil, answer.Errors[asked.Group]
 	}
 	return nil, fmt.Errorf("unknown request %q", asked.Op)
+}
+
+func (asked *request) offsets(within context.Context, client *kafka.Client) (*kafka.ListOffsetsResponse, error) {
+	return client.ListOffsets(within, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{
+		asked.Topic: {kafka.FirstOffsetOf(asked.Partition), kafka.LastOffsetOf(asked.Partition)},
+	}})
 }
 
 // write sends everything to one partition and waits for all acknowledgements.
