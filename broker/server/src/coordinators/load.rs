@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use esker_coordinator::{Record, Shard};
 use esker_protocol::Offset;
-use esker_protocol::records::{Batches, Caps, EndTransactionMarker, RecordsError};
+use esker_protocol::records::{BatchError, Batches, Caps, EndTransactionMarker, RecordsError};
 use esker_storage::ReadError;
 use tracing::error;
 
@@ -31,6 +31,10 @@ pub(super) enum LoadError {
         #[source]
         error: RecordsError,
     },
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error("the batch at offset {0} has another checksum than its bytes")]
+    Checksum(Offset),
     #[error("the log moved on while it was read")]
     Moved,
 }
@@ -52,7 +56,11 @@ pub(super) async fn load(
         records: 0,
     };
     let bytes_max = shared.config.offsets_load_bytes;
-    let mut next = partition.log.local_start_offset();
+    // The log may start inside its first segment.
+    let mut next = partition
+        .log
+        .local_start_offset()
+        .max(partition.log.start_offset());
     while next < end {
         let log = Arc::clone(&partition.log);
         let work = move || {
@@ -72,10 +80,11 @@ pub(super) async fn load(
 
 fn replay(loaded: &mut Loaded, bytes: &[u8]) -> Result<(), LoadError> {
     for batch in Batches::with_partial_tail(bytes) {
-        let Ok(batch) = batch else {
-            break;
-        };
+        let batch = batch?;
         let header = batch.header();
+        if !batch.crc_is_valid() {
+            return Err(LoadError::Checksum(header.base_offset));
+        }
         let offset = header.base_offset;
         let producer = header.producer_id;
         let is_control = header.attributes.is_control();

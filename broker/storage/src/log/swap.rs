@@ -73,8 +73,13 @@ impl Log {
         }
     }
 
-    /// Removes what was written of a segment that takes no other's place.
+    /// Removes what was written of a segment that takes no other's place. Not in a directory that has
+    /// failed: a swap may have been decided there that was not finished, and then what lies here is
+    /// the only copy. The next start knows.
     pub(super) fn discard_staged(&self, base: Offset) -> io::Result<()> {
+        if self.directory.failed.get().is_some() {
+            return Ok(());
+        }
         for kind in KINDS {
             for stage in [Stage::Cleaned, Stage::Swap] {
                 let path = self.staged_path(base, kind, stage);
