@@ -98,4 +98,4 @@ bench-smoke: tools build ## the benchmark at toy size: it runs, and asserts noth
 	$(TOOLS)/venv/bin/python bench/run.py --smoke
 
 test: ## all that CI runs, stage by stage
-	@MAKE="$(MAKE)" .ci/stages tools:25 check:30 unit:20 sim:15 build:20 crash:15 clients:20 groups:20 fuzz:8 bench-smoke:6
+	@MAKE="$(MAKE)" .ci/stages tools:25 check:30 unit:20 sim:15 build:20 crash:20,clients:30,groups:30 fuzz:8 bench-smoke:6

@@ -26,7 +26,8 @@ GIVE_UP_SECONDS = 1
 class Load:
     """A producer on its own thread; it knows nothing of the kills."""
 
-    def __init__(self, bootstrap, topic, seed):
+    def __init__(self, bootstrap, topic, seed, progress_seconds):
+        self.progress_seconds = progress_seconds
         self.history = History(PARTITIONS)
         self.bootstrap = bootstrap
         self.topic = topic
@@ -57,7 +58,7 @@ class Load:
             # Fatal: the broker contradicts what it acknowledged.
             self.history.errors.append(str(error))
         try:
-            self.left = producer.flush(GIVE_UP_SECONDS if self.history.errors else PROGRESS_SECONDS_MAX)
+            self.left = producer.flush(GIVE_UP_SECONDS if self.history.errors else self.progress_seconds)
         except (SystemError, confluent_kafka.KafkaException) as error:
             # The client hands a fatal error to whatever call happens to meet it.
             self.history.errors.append(str(error))
@@ -102,9 +103,9 @@ class Load:
         """Waits for progress; False when none comes, which the checker then has to explain."""
         wanted = self.acks + more
         try:
-            wait_until(lambda: self.acks >= wanted or self.history.errors, PROGRESS_SECONDS_MAX, "acknowledgements")
+            wait_until(lambda: self.acks >= wanted or self.history.errors, self.progress_seconds, "acknowledgements")
         except TimeoutError:
-            self.history.errors.append(f"no progress within {PROGRESS_SECONDS_MAX} s of a start")
+            self.history.errors.append(f"no progress within {self.progress_seconds} s of a start")
         return not self.history.errors
 
 
@@ -177,12 +178,12 @@ def read_partition(consumer, where, records):
             records.append((message.offset(), message.value()))
 
 
-def kill_again_and_again(broker, kills, seed):
+def kill_again_and_again(broker, kills, seed, progress_seconds=PROGRESS_SECONDS_MAX):
     """The whole run. Returns (history, seen by the watcher, content at the end, complaints about reading)."""
     source = random.Random(seed)
     broker.start()
     topic = create_topic(broker, PARTITIONS, segment_bytes=SEGMENT_BYTES, local_retention_bytes=LOCAL_BYTES)
-    with Load(broker.bootstrap, topic, seed) as load, Watcher(broker.bootstrap, topic) as watcher:
+    with Load(broker.bootstrap, topic, seed, progress_seconds) as load, Watcher(broker.bootstrap, topic) as watcher:
         for _ in range(kills):
             if not load.await_acks(source.randrange(*ACKS_BETWEEN_KILLS)):
                 break

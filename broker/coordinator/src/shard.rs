@@ -37,8 +37,8 @@ const TIMERS_PER_TICK_MAX: usize = 256;
 const EXPIRY_STEPS_PER_TICK_MAX: usize = 1_000;
 /// Timers that a shard holds: every member and every member id that was handed out has one.
 const TIMERS_MAX: usize = 1 << 20;
-/// What members of classic groups hold in one shard, in bytes; above it nobody joins.
-const MEMBERS_BYTES_MAX: usize = 512 << 20;
+/// What a member brings along at most, in bytes, where there is hardly any room for members.
+const SMALL_MEMBER_BYTES: usize = 64 << 10;
 /// What a consumer group's timer gave was too large to append: it rings again.
 const RETRY_MS: i64 = 5_000;
 
@@ -62,7 +62,7 @@ pub struct Shard {
 struct State {
     groups: BTreeMap<Arc<str>, Group>,
     offsets: Offsets,
-    /// What members of classic groups hold.
+    /// What members take in memory, about.
     members_bytes: usize,
 }
 
@@ -165,10 +165,13 @@ impl Shard {
         };
         match groups.get_mut(group_id) {
             Some(Group::Consumer(group)) => {
+                let before = group.bytes();
                 group.replay(record);
+                let after = group.bytes();
                 if record.value.is_none() && group.is_empty_state() {
                     groups.remove(group_id);
                 }
+                self.state.count_members(before, after);
             }
             _ if record.value.is_none() => {}
             // Offsets of the group came before: they made a classic group of it.
@@ -176,6 +179,7 @@ impl Shard {
                 self.remove_group(group_id);
                 let mut group = ConsumerGroup::new(group_id);
                 group.replay(record);
+                self.state.count_members(0, group.bytes());
                 let groups = &mut self.state.groups;
                 groups.insert(Arc::from(group_id), Group::Consumer(group));
             }
@@ -183,9 +187,16 @@ impl Shard {
     }
 
     fn remove_group(&mut self, group_id: &str) {
-        if let Some(Group::Classic(group)) = self.state.groups.remove(group_id) {
-            group.cancel_timers(&mut self.timers);
-            self.state.members_bytes -= group.bytes().min(self.state.members_bytes);
+        match self.state.groups.remove(group_id) {
+            Some(Group::Classic(group)) => {
+                group.cancel_timers(&mut self.timers);
+                // Until the load has ended they are not counted.
+                if self.is_loaded {
+                    self.state.count_members(group.bytes(), 0);
+                }
+            }
+            Some(Group::Consumer(group)) => self.state.count_members(group.bytes(), 0),
+            None => {}
         }
     }
 
@@ -193,16 +204,18 @@ impl Shard {
     pub fn loaded(&mut self, view: &View<'_>) -> Step {
         self.is_loaded = true;
         let mut turn = Turn::new(view, &mut self.timers, &mut self.random);
+        let mut members_bytes = 0;
         for group in self.state.groups.values_mut() {
             match group {
                 Group::Classic(group) => {
                     group.resume();
-                    self.state.members_bytes += group.bytes();
+                    members_bytes += group.bytes();
                     group.start(&mut turn);
                 }
                 Group::Consumer(group) => group.loaded(turn.timers, view),
             }
         }
+        self.state.count_members(0, members_bytes);
         let interval_ms = view
             .configuration
             .settings()
@@ -222,7 +235,7 @@ impl Shard {
         view: &View<'_>,
     ) -> Step {
         self.waiting.insert(ticket);
-        if let Some(error) = self.overload(request) {
+        if let Some(error) = self.overload(request, view) {
             let response = Shard::refuse(request, context.version, error);
             let given = Given::reply(ticket, response);
             return self.finish(None, given, view);
@@ -246,16 +259,31 @@ impl Shard {
         self.finish(group_id, given, view)
     }
 
-    /// Why a request that would take memory is refused.
-    fn overload(&self, request: &Request<'_>) -> Option<ErrorCode> {
-        let joins = matches!(
-            request,
-            Request::JoinGroup(_) | Request::ConsumerGroupHeartbeat(_)
-        );
-        let is_full = self.timers.len() >= TIMERS_MAX
-            || matches!(request, Request::JoinGroup(_))
-                && self.state.members_bytes >= MEMBERS_BYTES_MAX;
-        (joins && is_full).then_some(ErrorCode::GroupMaxSizeReached)
+    /// Why a request that would take memory is refused. Members that are there go on: refused, they
+    /// would give up, and so would their groups.
+    fn overload(&self, request: &Request<'_>, view: &View<'_>) -> Option<ErrorCode> {
+        let (is_new, bytes) = match request {
+            Request::JoinGroup(join) => {
+                let protocols = join.protocols.iter();
+                let bytes = protocols
+                    .map(|one| one.name.len() + one.metadata.len())
+                    .sum();
+                (join.member_id.is_empty(), bytes)
+            }
+            Request::ConsumerGroupHeartbeat(heartbeat) => {
+                let topics = heartbeat.subscribed_topic_names.iter().flatten();
+                let regex = heartbeat.subscribed_topic_regex.as_ref();
+                let bytes = topics.map(|name| name.len()).sum::<usize>()
+                    + regex.map_or(0, |regex| regex.len());
+                (heartbeat.member_epoch == 0, bytes)
+            }
+            _ => return None,
+        };
+        let grows = is_new || bytes > SMALL_MEMBER_BYTES;
+        let members_bytes_max = view.configuration.members_bytes_max();
+        let is_full = is_new && self.timers.len() >= TIMERS_MAX
+            || grows && self.state.members_bytes >= members_bytes_max;
+        is_full.then_some(ErrorCode::GroupMaxSizeReached)
     }
 
     /// Serves what is due, not more than a constant amount of it.
@@ -290,8 +318,8 @@ impl Shard {
                 if let Some(Group::Classic(group)) = state.groups.get_mut(group) {
                     let before = group.bytes();
                     group.timer_due(kind, &mut turn);
-                    state.members_bytes += group.bytes();
-                    state.members_bytes -= before;
+                    let after = group.bytes();
+                    state.count_members(before, after);
                 }
                 (group, turn.give())
             }
@@ -369,12 +397,13 @@ impl Shard {
             is_atomic: given.is_atomic,
             replies: given.replies,
         };
+        let mut resumed = 0;
         let group = group_id.and_then(|id| self.state.groups.get_mut(id));
         match group {
             Some(Group::Consumer(group)) => group.after_replay(view, &mut self.timers),
             Some(Group::Classic(group)) if group.is_behind() => {
                 group.resume();
-                self.state.members_bytes += group.bytes();
+                resumed = group.bytes();
                 let mut turn = Turn::new(view, &mut self.timers, &mut self.random);
                 group.start(&mut turn);
                 if given.rebalances_when_downgraded {
@@ -387,6 +416,7 @@ impl Shard {
             }
             _ => {}
         }
+        self.state.count_members(0, resumed);
         for (ticket, _) in &step.replies {
             self.waiting.remove(ticket);
         }
@@ -415,6 +445,12 @@ impl Shard {
     /// Takes out the requests that wait for their answer: the shard ends, its host answers them.
     pub fn take_pending(&mut self) -> Vec<Ticket> {
         std::mem::take(&mut self.waiting).into_iter().collect()
+    }
+
+    /// What members take in memory, in bytes, about.
+    #[must_use]
+    pub fn members_bytes(&self) -> usize {
+        self.state.members_bytes
     }
 
     /// How many groups there are of each type and state, under Kafka's names.

@@ -36,6 +36,11 @@ pub trait Configuration {
 
     /// What holds for one group.
     fn group(&self, group_id: &str) -> GroupSettings;
+
+    /// What members of groups may take in memory in this shard, in bytes, about: above it nobody joins.
+    fn members_bytes_max(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// Broker settings of coordinators, under Kafka's names and with Kafka's defaults.

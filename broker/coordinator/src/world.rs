@@ -29,18 +29,28 @@ impl Topics for NoTopics {
     }
 }
 
-impl Configuration for Settings {
+/// Settings without overrides, and room for members.
+struct Configured<'a> {
+    settings: &'a Settings,
+    members_bytes_max: usize,
+}
+
+impl Configuration for Configured<'_> {
     fn settings(&self) -> &Settings {
-        self
+        self.settings
     }
     fn group(&self, _group_id: &str) -> GroupSettings {
-        self.group.clone()
+        self.settings.group.clone()
+    }
+    fn members_bytes_max(&self) -> usize {
+        self.members_bytes_max
     }
 }
 
 pub(crate) struct World {
     pub(crate) shard: Shard,
     pub(crate) settings: Settings,
+    pub(crate) members_bytes_max: usize,
     now: Now,
     log: Vec<(Bytes, Option<Bytes>)>,
     tickets: u64,
@@ -61,6 +71,7 @@ impl World {
         let mut world = World {
             shard: Shard::new([7; 32]),
             settings,
+            members_bytes_max: usize::MAX,
             now: Now {
                 wall: Timestamp(START),
                 monotonic_ms: 0,
@@ -84,7 +95,10 @@ impl World {
     fn step(&mut self, event: impl FnOnce(&mut Shard, &View<'_>) -> Step) -> usize {
         let view = View {
             topics: &NoTopics,
-            configuration: &self.settings,
+            configuration: &Configured {
+                settings: &self.settings,
+                members_bytes_max: self.members_bytes_max,
+            },
             now: self.now,
         };
         let step = event(&mut self.shard, &view);

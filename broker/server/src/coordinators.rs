@@ -23,10 +23,12 @@ mod view;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use esker_coordinator::{Request, RequestContext, Response, Shard};
+use esker_metadata::values::TopicState;
 use esker_protocol::{ErrorCode, LeaderEpoch, TopicId};
 use futures::future::BoxFuture;
 use tokio::sync::Notify;
@@ -40,8 +42,13 @@ use crate::partition::Partition;
 use crate::topics::{self, NewTopic, OFFSETS_TOPIC, Refusal};
 use active::Active;
 
-/// How long a shard that ended by a failed append waits before its log is loaded again.
-const RELOAD_PAUSE: Duration = Duration::from_secs(1);
+/// How long a shard that failed waits before its log is loaded again: twice as long each time that it
+/// fails again soon.
+const RELOAD_PAUSE_MIN: Duration = Duration::from_secs(1);
+const RELOAD_PAUSE_MAX: Duration = Duration::from_secs(32);
+
+/// After so long without a failure the next is the first.
+const FAILURES_FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 
 /// How long FindCoordinator waits for the topic that it creates; clients ask again anyway.
 const CREATION_TIME_MAX: Duration = Duration::from_secs(5);
@@ -56,6 +63,8 @@ pub struct Coordinators {
     started: Instant,
     /// Rings when a timer may be due earlier than the loop expects.
     rearm: Notify,
+    /// What members of all shards take in memory.
+    members_bytes: Arc<AtomicUsize>,
 }
 
 /// One partition's shard, from the beginning of its loading to its end.
@@ -64,6 +73,29 @@ struct Host {
     partition: Arc<Partition>,
     epoch: LeaderEpoch,
     state: Mutex<State>,
+    failures: Mutex<Failures>,
+}
+
+/// How often a shard has failed of late.
+#[derive(Debug, Default)]
+struct Failures {
+    last: Option<Instant>,
+    pause: Duration,
+}
+
+impl Failures {
+    /// Notes one; returns when to try again.
+    fn note(&mut self, now: Instant) -> Instant {
+        let is_first = self
+            .last
+            .is_none_or(|last| now.duration_since(last) > FAILURES_FORGOTTEN_AFTER);
+        self.pause = match is_first {
+            true => RELOAD_PAUSE_MIN,
+            false => (self.pause * 2).min(RELOAD_PAUSE_MAX),
+        };
+        self.last = Some(now);
+        now + self.pause
+    }
 }
 
 enum State {
@@ -91,6 +123,7 @@ impl Default for Coordinators {
             shards: Mutex::default(),
             started: Instant::now(),
             rearm: Notify::new(),
+            members_bytes: Arc::default(),
         }
     }
 }
@@ -192,10 +225,9 @@ impl Coordinators {
 /// Id and partition count of `__consumer_offsets`.
 fn offsets_topic(shared: &Shared) -> Option<(TopicId, i32)> {
     let image = shared.image();
-    let topic = image.topic(OFFSETS_TOPIC)?;
-    let id = topic.value.topic_id;
-    let count = i32::try_from(image.partitions(id).count()).ok()?;
-    (count > 0).then_some((id, count))
+    let topic = &image.topic(OFFSETS_TOPIC)?.value;
+    let is_made = topic.state != TopicState::Creating && topic.partitions > 0;
+    is_made.then_some((topic.topic_id, topic.partitions))
 }
 
 /// Creates `__consumer_offsets` if it is not there. Returns its id and partition count.
@@ -276,11 +308,17 @@ impl Host {
         };
         if let Some(problem) = active.failed() {
             warn!(partition = self.index, %problem, "a coordinator's records cannot be appended; its log is loaded again");
-            *state = State::Failed(Instant::now() + RELOAD_PAUSE);
+            *state = self.failed();
             shared.coordinators.rearm.notify_one();
         } else if active.is_earlier_due() {
             shared.coordinators.rearm.notify_one();
         }
+    }
+
+    /// The state after a failure.
+    fn failed(&self) -> State {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        State::Failed(failures.note(Instant::now()))
     }
 
     /// Ends the shard: everybody who waits is told to look elsewhere.
@@ -358,6 +396,7 @@ fn follow(shared: &Arc<Shared>, loads: &TaskTracker, stop: &CancellationToken) {
                     partition,
                     epoch,
                     state: Mutex::new(State::Loading),
+                    failures: Mutex::default(),
                 });
                 place.insert(Arc::clone(&host));
                 begun.push(host);
@@ -412,7 +451,7 @@ async fn load(shared: &Arc<Shared>, host: &Arc<Host>) {
         }
         Err(problem) => {
             warn!(partition = host.index, %problem, "a coordinator's log cannot be loaded");
-            *state = State::Failed(Instant::now() + RELOAD_PAUSE);
+            *state = host.failed();
             shared.coordinators.rearm.notify_one();
         }
     }
@@ -476,7 +515,26 @@ fn ring(shared: &Arc<Shared>) -> Option<Instant> {
 
 #[cfg(test)]
 mod tests {
-    use super::partition_of;
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{FAILURES_FORGOTTEN_AFTER, Failures, RELOAD_PAUSE_MAX, partition_of};
+
+    #[test]
+    fn a_shard_that_fails_again_and_again_waits_longer_each_time() {
+        let mut failures = Failures::default();
+        let mut now = Instant::now();
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            let due = failures.note(now);
+            pauses.push((due - now).as_secs());
+            now = due;
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, RELOAD_PAUSE_MAX.as_secs()]);
+        now += FAILURES_FORGOTTEN_AFTER + Duration::from_secs(40);
+        assert_eq!((failures.note(now) - now).as_secs(), 1);
+    }
 
     #[test]
     fn a_groups_partition_is_kafkas() {

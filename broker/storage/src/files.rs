@@ -136,9 +136,10 @@ impl Files {
         lock(&self.cache).remove(key);
     }
 
-    /// Forgets all files of a log.
+    /// Forgets all files of a log, those that are being opened included.
     pub(crate) fn forget_log(&self, log: u64) {
         let mut cache = lock(&self.cache);
+        cache.forgotten += 1;
         let first = (log, Offset(i64::MIN), FileKind::Log);
         let last = (log, Offset(i64::MAX), FileKind::Snapshot);
         let keys: Vec<FileKey> = cache

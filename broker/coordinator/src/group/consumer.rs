@@ -107,6 +107,11 @@ impl ConsumerGroup {
         self.state.replay(record);
     }
 
+    /// What members take in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.state.bytes()
+    }
+
     /// Whether no record of the group is left, so that it does not exist.
     pub(crate) fn is_empty_state(&self) -> bool {
         self.state.is_empty()

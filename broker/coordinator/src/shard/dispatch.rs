@@ -73,6 +73,12 @@ fn check(request: &Request<'_>, turn: &Turn<'_>) -> Result<(), ErrorCode> {
 }
 
 impl State {
+    /// Members that took `before` bytes take `after`.
+    pub(super) fn count_members(&mut self, before: usize, after: usize) {
+        let others = self.members_bytes.saturating_sub(before);
+        self.members_bytes = others.saturating_add(after);
+    }
+
     /// A commit for a group that is not there makes a simple group of it.
     pub(super) fn ensure_group(&mut self, group_id: &str, is_commit: bool) {
         if is_commit && !self.groups.contains_key(group_id) {
@@ -106,8 +112,8 @@ impl State {
             Ok(()) => self.answer(request, ticket, context, turn),
             Err(error) => Err(error),
         };
-        self.members_bytes += held(self);
-        self.members_bytes -= before;
+        let after = held(self);
+        self.count_members(before, after);
         let response = match answer {
             Ok(None) => return,
             Ok(Some(response)) => response,

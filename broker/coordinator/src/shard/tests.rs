@@ -202,6 +202,76 @@ fn junk_group_names_are_refused_above_the_limit() {
     );
 }
 
+fn heartbeat(member: &'static str, epoch: i32, topics: &[&str]) -> Request<'static> {
+    Request::ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest {
+        group_id: "consumers".into(),
+        member_id: member.into(),
+        member_epoch: epoch,
+        rebalance_timeout_ms: 60_000,
+        subscribed_topic_names: Some(
+            topics
+                .iter()
+                .map(|name| Cow::Owned((*name).to_owned()))
+                .collect(),
+        ),
+        topic_partitions: Some(Vec::new()),
+        ..ConsumerGroupHeartbeatRequest::default()
+    })
+}
+
+fn heartbeat_code(response: Response) -> (i16, i32) {
+    let Response::ConsumerGroupHeartbeat(response) = response else {
+        panic!("{response:?}");
+    };
+    (response.error_code, response.member_epoch)
+}
+
+#[test]
+fn without_room_for_members_nobody_joins_and_members_go_on() {
+    const FULL: i16 = ErrorCode::GroupMaxSizeReached as i16;
+    let mut world = World::new();
+    assert_eq!(world.shard.members_bytes(), 0);
+    let (code, epoch) = heartbeat_code(world.ask(heartbeat("a", 0, &["t"]), 1));
+    assert_eq!(code, 0);
+    let one = world.shard.members_bytes();
+    assert!(one > 0);
+    world.members_bytes_max = one;
+    assert_eq!(
+        heartbeat_code(world.ask(heartbeat("b", 0, &["t"]), 1)).0,
+        FULL
+    );
+    let join = JoinGroupRequest {
+        group_id: "classic".into(),
+        session_timeout_ms: 10_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![join_group_request::JoinGroupRequestProtocol {
+            name: "range".into(),
+            metadata: Cow::Borrowed(b"any"),
+        }],
+        ..JoinGroupRequest::default()
+    };
+    let Response::JoinGroup(joined) = world.ask(Request::JoinGroup(join), 9) else {
+        panic!();
+    };
+    assert_eq!(joined.error_code, FULL);
+    assert_eq!(
+        heartbeat_code(world.ask(heartbeat("a", epoch, &["t", "u"]), 1)).0,
+        0
+    );
+    // A member that is there does not take what is left either.
+    let long = "n".repeat(100 << 10);
+    let grown = heartbeat("a", epoch + 1, &[&long]);
+    assert_eq!(heartbeat_code(world.ask(grown, 1)).0, FULL);
+    assert_eq!(heartbeat_code(world.ask(heartbeat("a", -1, &[]), 1)).0, 0);
+    assert_eq!(world.shard.members_bytes(), 0);
+    world.members_bytes_max = 1;
+    assert_eq!(heartbeat_code(world.ask(heartbeat("b", 0, &["t"]), 1)).0, 0);
+    // The one that reads the log counts the same.
+    let taken = world.shard.members_bytes();
+    world.restart();
+    assert_eq!(world.shard.members_bytes(), taken);
+}
+
 #[test]
 fn offsets_of_a_simple_group_expire_by_their_commit_and_the_group_goes_with_them() {
     let mut world = World::new();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use esker_coordinator::{Record, Request, RequestContext, Response, Shard, Step, Ticket};
@@ -32,8 +33,46 @@ pub(super) struct Active {
     /// The end of what the shard rests on: replies wait until it is committed.
     end: Offset,
     failed: Option<AppendProblem>,
+    held: Held,
     /// When the loop will look at the timers.
     planned_due: Option<i64>,
+}
+
+/// What the members of all shards of this process may take in memory; above it nobody joins.
+const MEMBERS_BYTES_MAX: usize = 512 << 20;
+
+/// What a shard's members take of it, until the shard ends.
+struct Held {
+    /// What all shards' members take.
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Held {
+    fn nothing(all: &Arc<AtomicUsize>) -> Held {
+        Held {
+            all: Arc::clone(all),
+            bytes: 0,
+        }
+    }
+
+    fn set(&mut self, bytes: usize) {
+        self.all.fetch_add(bytes, Ordering::Relaxed);
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+    }
+
+    /// What this shard's members may take beside those of the others.
+    fn max(&self) -> usize {
+        let all = self.all.load(Ordering::Relaxed);
+        MEMBERS_BYTES_MAX.saturating_sub(all.saturating_sub(self.bytes))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 /// Why a step's records cannot be appended.
@@ -74,9 +113,10 @@ impl Active {
             tickets: 0,
             end: loaded.end,
             failed: None,
+            held: Held::nothing(&shared.coordinators.members_bytes),
             planned_due: None,
         };
-        let world = World::now(shared);
+        let world = active.world(shared);
         let step = active.shard.loaded(&world.view());
         active.carry_out(partition, world.wall(), step);
         let image = shared.image();
@@ -88,6 +128,10 @@ impl Active {
             active.topics_deleted(shared, partition, &deleted);
         }
         active
+    }
+
+    fn world(&self, shared: &Shared) -> World {
+        World::now(shared, self.held.max())
     }
 
     pub(super) fn shard(&self) -> &Shard {
@@ -124,7 +168,7 @@ impl Active {
         request: &Request<'_>,
         context: &RequestContext<'_>,
     ) -> Submitted {
-        let world = World::now(shared);
+        let world = self.world(shared);
         let ticket = Ticket(self.tickets);
         self.tickets += 1;
         let (sender, mut receiver) = oneshot::channel();
@@ -165,7 +209,7 @@ impl Active {
     }
 
     pub(super) fn tick(&mut self, shared: &Arc<Shared>, partition: &Arc<Partition>) {
-        let world = World::now(shared);
+        let world = self.world(shared);
         let step = self.shard.tick(&world.view());
         self.carry_out(partition, world.wall(), step);
     }
@@ -176,7 +220,7 @@ impl Active {
         partition: &Arc<Partition>,
         deleted: &[(String, TopicId)],
     ) {
-        let world = World::now(shared);
+        let world = self.world(shared);
         let step = self.shard.topics_deleted(deleted, &world.view());
         self.carry_out(partition, world.wall(), step);
     }
@@ -184,6 +228,7 @@ impl Active {
     /// Appends a step's records and hands out its replies. After a failure all who wait learn that
     /// the shard has ended.
     fn carry_out(&mut self, partition: &Partition, now: Timestamp, step: Step) {
+        self.held.set(self.shard.members_bytes());
         let appended = self.append(partition, now, &step);
         for (ticket, mut response) in step.replies {
             if let Err(problem) = &appended {

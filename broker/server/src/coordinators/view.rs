@@ -15,11 +15,12 @@ pub(super) struct World {
     image: Arc<Image>,
     settings: Arc<Settings>,
     now: Now,
+    members_bytes_max: usize,
 }
 
 impl World {
-    /// The world as it is now.
-    pub(super) fn now(shared: &Shared) -> World {
+    /// The world as it is now, for a shard whose members may take so much.
+    pub(super) fn now(shared: &Shared, members_bytes_max: usize) -> World {
         World {
             image: shared.image(),
             settings: Arc::clone(&shared.config.groups),
@@ -27,6 +28,7 @@ impl World {
                 wall: shared.environment.now(),
                 monotonic_ms: shared.coordinators.monotonic_ms(),
             },
+            members_bytes_max,
         }
     }
 
@@ -83,6 +85,10 @@ impl Topics for World {
 impl Configuration for World {
     fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    fn members_bytes_max(&self) -> usize {
+        self.members_bytes_max
     }
 
     fn group(&self, group_id: &str) -> GroupSettings {

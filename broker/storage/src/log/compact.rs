@@ -89,6 +89,13 @@ impl Log {
     /// Up to where passes have come.
     #[must_use]
     pub fn clean_end(&self) -> Offset {
+        let passed = self.passed_end();
+        let state = self.state();
+        passed.max(state.log_start.min(state.active.base))
+    }
+
+    /// The same by what was recorded of passes alone, wherever the log starts.
+    fn passed_end(&self) -> Offset {
         let known = lock(&self.directory.clean_points).get(&self.name.topic, self.name.partition);
         let state = self.state();
         // What was recorded of another log of the name, or before a cut, is not believed.
@@ -96,7 +103,18 @@ impl Log {
             .filter(|known| *known <= state.compacted_end)
             .unwrap_or(state.local_start)
             .max(state.local_start)
-            .max(state.log_start.min(state.active.base))
+    }
+
+    /// Makes the log start durable where a pass that begins at `first_dirty` rests on it. Were it undone
+    /// by a crash, values below it that the pass did not map would be back, and tombstones that it took
+    /// away would not.
+    fn keep_start_below(&self, first_dirty: Offset) -> Result<(), ChangeError> {
+        if first_dirty > self.passed_end() {
+            let _one_at_a_time = lock(&self.maintenance);
+            let recorded = Log::recorded(&self.state());
+            self.directory.record_front(self.key(), recorded)?;
+        }
+        Ok(())
     }
 
     /// What a pass would take, below `bound`: the high watermark and the last stable offset.
@@ -156,6 +174,7 @@ impl Log {
         self.directory
             .remove_clean_marker()
             .map_err(ChangeError::from)?;
+        self.keep_start_below(first_dirty)?;
         self.settle_clean_end()?;
         let records_max = u64::try_from(end - first_dirty).unwrap_or(0);
         let map = OffsetMap::new(

@@ -294,8 +294,9 @@ impl Log {
 
     /// Renames the directory away, durably, and makes another of its name.
     fn replace_directory(&self) -> io::Result<(PathBuf, Arc<dyn FileSystem>)> {
-        self.directory.files.forget_log(self.id);
         let aside = self.directory.set_aside(&self.name, &self.path, STRAY)?;
+        // Only now: until then a reader could open, and keep, what had the name.
+        self.directory.files.forget_log(self.id);
         self.directory.make_log_directory(&self.name, &self.path)?;
         Ok((aside, self.open_names()?))
     }

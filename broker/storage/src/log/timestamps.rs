@@ -41,20 +41,20 @@ impl Log {
         self.while_it_stands(|| self.first_of_max_timestamp())
     }
 
-    /// Looks again where segments were cut or replaced meanwhile.
+    /// Looks again where segments were cut or replaced meanwhile; at last while none can be.
     pub(super) fn while_it_stands<T>(
         &self,
         look: impl Fn() -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
-        let mut attempt = 1;
-        loop {
+        for _ in 1..ATTEMPTS_MAX {
             let layout = self.state().layout;
             let found = look();
-            if attempt == ATTEMPTS_MAX || self.state().layout == layout {
+            if self.state().layout == layout {
                 return found;
             }
-            attempt += 1;
         }
+        let _one_at_a_time = self.hold_maintenance();
+        look()
     }
 
     fn first_at_or_after(&self, timestamp: Timestamp) -> Result<Option<Found>, ReadError> {

@@ -95,7 +95,26 @@ impl Default for Metadata {
     }
 }
 
+/// What an entry of a map or list takes besides its text.
+const ENTRY_BYTES: usize = 64;
+
 impl Metadata {
+    /// What it takes in memory, about; every topic is also in the group's index.
+    pub(super) fn bytes(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let topics = self.topics.iter().map(|name| ENTRY_BYTES + 2 * name.len());
+        let classic = self.classic.iter().flat_map(|classic| &classic.protocols);
+        let protocols = classic.map(|(name, metadata)| ENTRY_BYTES + name.len() + metadata.len());
+        ENTRY_BYTES
+            + text(&self.instance_id)
+            + text(&self.rack_id)
+            + text(&self.assignor)
+            + self.client_id.len()
+            + self.client_host.len()
+            + self.regex.len()
+            + topics.chain(protocols).sum::<usize>()
+    }
+
     /// The regular expression, if there is one.
     pub(super) fn regex(&self) -> Option<&str> {
         (!self.regex.is_empty()).then_some(self.regex.as_str())

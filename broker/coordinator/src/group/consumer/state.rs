@@ -63,6 +63,8 @@ pub(super) struct State {
     stable: BTreeMap<i32, usize>,
     classic_members: usize,
     classic_protocols: BTreeMap<String, usize>,
+    /// What members take in memory, about.
+    bytes: usize,
 }
 
 impl State {
@@ -135,6 +137,11 @@ impl State {
             && self.members.is_empty()
             && self.targets.is_empty()
             && self.regexes.is_empty()
+    }
+
+    /// What members take in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The epoch of the group.
@@ -249,6 +256,11 @@ impl State {
             metadata,
             current,
         } = member;
+        let bytes = id.len() + metadata.bytes();
+        self.bytes = match is_there {
+            true => self.bytes.saturating_add(bytes),
+            false => self.bytes.saturating_sub(bytes),
+        };
         if let Some(instance_id) = &metadata.instance_id {
             if is_there {
                 self.static_members.insert(instance_id.clone(), id.clone());

@@ -282,6 +282,19 @@ fn segments_let_go_meanwhile_end_the_pass() {
 }
 
 #[test]
+fn the_log_start_that_a_pass_rests_on_is_durable_first() {
+    let rig = Rig::new().with_keys();
+    rig.log.advance_start(Offset(6)).unwrap();
+    let pass = rig.begin_pass(1 << 16, NOW);
+    assert_eq!(rig.log.clean_end(), Offset(6));
+    drop(pass);
+    // No round has gone by since.
+    let directory = open(&rig.disk.after_power_cut(1)).unwrap();
+    let (log, _) = open_log(&directory).unwrap();
+    assert_eq!(log.start_offset(), Offset(6));
+}
+
+#[test]
 fn a_full_map_ends_the_pass_and_the_next_goes_on() {
     let rig = Rig::new();
     for round in 0..2u8 {
