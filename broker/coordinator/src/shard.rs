@@ -243,9 +243,8 @@ impl Shard {
         let mut turn = Turn::new(view, &mut self.timers, &mut self.random);
         self.state.dispatch(request, ticket, context, &mut turn);
         let mut given = turn.give();
-        let size = size::of_batch(&given.records);
         let batch_bytes_max = view.configuration.settings().batch_bytes_max;
-        if size.is_ok_and(|bytes| bytes <= batch_bytes_max) {
+        if size::fits(&given.records, batch_bytes_max) {
             given.is_atomic = true;
         } else if !matches!(request, Request::DeleteGroup(_) | Request::OffsetDelete(_)) {
             // Nothing was changed yet: groups that change at once measure before they do.
@@ -330,9 +329,8 @@ impl Shard {
                     turn.records = group.timer(kind, view, turn.timers);
                 }
                 let given = turn.give();
-                let size = size::of_batch(&given.records);
                 let batch_bytes_max = view.configuration.settings().batch_bytes_max;
-                if size.is_ok_and(|bytes| bytes <= batch_bytes_max) {
+                if size::fits(&given.records, batch_bytes_max) {
                     (group, given)
                 } else {
                     let due_ms = view.now.monotonic_ms.saturating_add(RETRY_MS);

@@ -9,11 +9,34 @@ pub(crate) const RECORD_BYTES: usize = 96;
 /// What a member of a classic group's record takes besides its strings and bytes.
 pub(crate) const MEMBER_BYTES: usize = 32;
 
+/// What a record takes besides its key and value, as they are encoded.
+const ENCODED_RECORD_BYTES: usize = 24;
+
+/// Whether the records fit into one batch of so many bytes.
+pub(crate) fn fits(records: &[Record<'_>], batch_bytes_max: usize) -> bool {
+    let fit = |bytes: Result<usize, RecordError>| bytes.is_ok_and(|bytes| bytes <= batch_bytes_max);
+    // The estimate is on the safe side, and cheap.
+    fit(of_batch(records)) || fit(of_encoded(records, batch_bytes_max))
+}
+
+/// The same as [`of_batch`], closely; no more than it takes to know that it is above `enough`.
+fn of_encoded(records: &[Record<'_>], enough: usize) -> Result<usize, RecordError> {
+    let mut bytes = BATCH_BYTES;
+    for record in records {
+        let (key, value) = record.encode()?;
+        bytes += ENCODED_RECORD_BYTES + key.len() + value.map_or(0, |value| value.len());
+        if bytes > enough {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
 /// The most that these records take as one batch.
 ///
 /// # Errors
 /// A string is longer than the format can say.
-pub(crate) fn of_batch(records: &[Record<'_>]) -> Result<usize, RecordError> {
+fn of_batch(records: &[Record<'_>]) -> Result<usize, RecordError> {
     let mut bytes = BATCH_BYTES;
     for record in records {
         bytes += of_record(record)?;

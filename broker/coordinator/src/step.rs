@@ -95,6 +95,42 @@ pub enum Response {
     DeleteGroup(ErrorCode),
 }
 
+impl Response {
+    /// What the response takes in memory, in bytes, about: of those that can be large.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        const ENTRY_BYTES: usize = 64;
+        match self {
+            Response::DescribeGroup(group) => {
+                let members = group.members.iter().map(|member| {
+                    ENTRY_BYTES + member.member_metadata.len() + member.member_assignment.len()
+                });
+                ENTRY_BYTES + members.sum::<usize>()
+            }
+            Response::ConsumerGroupDescribe(group) => {
+                let members = group.members.iter().map(|member| {
+                    let names = member.subscribed_topic_names.iter();
+                    let assignments = [&member.assignment, &member.target_assignment];
+                    let assigned = assignments.iter().flat_map(|one| &one.topic_partitions);
+                    ENTRY_BYTES
+                        + names.map(|name| ENTRY_BYTES + name.len()).sum::<usize>()
+                        + assigned
+                            .map(|topic| ENTRY_BYTES + 4 * topic.partitions.len())
+                            .sum::<usize>()
+                });
+                ENTRY_BYTES + members.sum::<usize>()
+            }
+            Response::OffsetFetch(group) => {
+                let partitions = group.topics.iter().flat_map(|topic| &topic.partitions);
+                let metadata =
+                    partitions.map(|one| one.metadata.as_ref().map_or(0, |text| text.len()));
+                ENTRY_BYTES + metadata.map(|bytes| ENTRY_BYTES + bytes).sum::<usize>()
+            }
+            _ => ENTRY_BYTES,
+        }
+    }
+}
+
 /// What one event gives.
 #[derive(Debug, Default)]
 pub struct Step {

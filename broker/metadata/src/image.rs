@@ -66,6 +66,7 @@ impl<V: Value> Versioned<V> {
 pub struct Image {
     keys: Arc<Keys>,
     revision: Revision,
+    topology_revision: Revision,
     changes: Changes,
     cluster: Option<Arc<Versioned<ClusterValue>>>,
     controller: Option<Arc<Versioned<ControllerValue>>>,
@@ -113,6 +114,7 @@ impl Image {
         Image {
             keys: Arc::new(keys),
             revision: Revision::NONE,
+            topology_revision: Revision::NONE,
             changes: Changes::none(Revision::NONE),
             cluster: None,
             controller: None,
@@ -141,6 +143,7 @@ impl Image {
             image.change(&entry.key, Some(entry))?;
         }
         image.revision = revision;
+        image.topology_revision = revision;
         image.changes = Changes::none(revision);
         Ok(image)
     }
@@ -157,8 +160,26 @@ impl Image {
             changed.extend(image.change(key, entry.as_ref())?);
         }
         image.revision = event.revision;
+        if changed.iter().any(|key| image.changes_topology(key, self)) {
+            image.topology_revision = event.revision;
+        }
         image.changes.add(event.revision, changed);
         Ok(image)
+    }
+
+    /// Whether the key says other topics, partitions or places of copies than it did in `before`.
+    fn changes_topology(&self, key: &Key, before: &Image) -> bool {
+        match key {
+            Key::Topic(_) | Key::BrokerInfo(_) => true,
+            Key::Partition(id, partition) => {
+                let copies = |image: &Image| {
+                    let partition = image.partition(*id, *partition)?;
+                    Some(partition.value.brokers().collect::<Vec<_>>())
+                };
+                copies(self) != copies(before)
+            }
+            _ => false,
+        }
     }
 
     /// Takes over what an entry says, and returns its key if it is one of ours.
@@ -205,6 +226,13 @@ impl Image {
     #[must_use]
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// The latest revision that changed which topics there are, with which partitions, on which brokers
+    /// in which racks. Of an image that was loaded, the revision of the load.
+    #[must_use]
+    pub fn topology_revision(&self) -> Revision {
+        self.topology_revision
     }
 
     /// The revision that the image shows.

@@ -113,8 +113,18 @@ enum State {
 pub(crate) enum Submitted {
     /// The answer is there, and all it rests on is committed.
     Ready(Response),
-    /// The answer comes; `None` closes the connection.
-    Waiting(BoxFuture<'static, Option<Response>>),
+    /// The answer comes; `None` closes the connection. With what it takes in memory already, in bytes.
+    Waiting(BoxFuture<'static, Option<Response>>, usize),
+}
+
+impl Submitted {
+    /// What the answer takes in memory, in bytes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Submitted::Ready(response) => response.bytes(),
+            Submitted::Waiting(_, bytes) => *bytes,
+        }
+    }
 }
 
 impl Default for Coordinators {

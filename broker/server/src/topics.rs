@@ -292,6 +292,12 @@ pub async fn grow(
     assignment: Option<&[Vec<BrokerId>]>,
     validate_only: bool,
 ) -> Result<(), Refusal> {
+    if name == OFFSETS_TOPIC {
+        // A group is found by the number of partitions: its offsets would be looked for elsewhere.
+        let message =
+            format!("{name} cannot have more partitions: groups would lose their offsets.");
+        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+    }
     let mut images = shared.images();
     loop {
         let image = Arc::clone(&images.borrow_and_update());

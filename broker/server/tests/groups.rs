@@ -36,7 +36,11 @@ fn find_coordinator<'a>(key: &'a str) -> FindCoordinatorRequest<'a> {
 
 /// A broker whose coordinators serve, and a connection to it.
 async fn start(stores: &Stores) -> (Broker, Wire) {
-    let broker = common::start(stores, QUICK).await;
+    start_with(stores, &[]).await
+}
+
+async fn start_with(stores: &Stores, more: &[(&str, &str)]) -> (Broker, Wire) {
+    let broker = common::start(stores, &[QUICK, more].concat()).await;
     let mut wire = Wire::connect(&broker).await;
     let found = wire
         .call(
@@ -365,6 +369,48 @@ async fn a_full_disk_refuses_commits_and_lets_them_in_again() {
     assert_eq!(commit_code(&mut wire, 9, &request).await, 0);
     let found = fetched(&mut wire, "group", "topic").await;
     assert_eq!(found, (0, offset + 1));
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_too_large_for_the_log_is_refused_alone() {
+    let stores = Stores::new();
+    let (broker, mut wire) = start_with(&stores, &[("message.max.bytes", "10000")]).await;
+    create(&mut wire, "topic", PARTITIONS, &[]).await;
+    let small = commit("group", "", -1, "topic", 5);
+    let (code, ()) = loaded(&mut wire, async |wire| {
+        (commit_code(wire, 9, &small).await, ())
+    })
+    .await;
+    assert_eq!(code, 0);
+    let note = "n".repeat(4_000);
+    let large = large_commit("group", 6, &note);
+    let refused = ErrorCode::UnknownServerError.code();
+    assert_eq!(commit_code(&mut wire, 9, &large).await, refused);
+    // The coordinator is still there.
+    assert_eq!(fetched(&mut wire, "group", "topic").await, (0, 5));
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_topic_of_the_groups_does_not_grow() {
+    let stores = Stores::new();
+    let (broker, mut wire) = start(&stores).await;
+    let request = CreatePartitionsRequest {
+        topics: vec![create_partitions_request::CreatePartitionsTopic {
+            name: Cow::Borrowed("__consumer_offsets"),
+            count: 8,
+            assignments: None,
+        }],
+        timeout_ms: 30_000,
+        validate_only: false,
+    };
+    let code = wire
+        .call(3, &request, |r: CreatePartitionsResponse<'_>| {
+            r.results[0].error_code
+        })
+        .await;
+    assert_eq!(code, ErrorCode::InvalidRequest.code());
     broker.stop().await;
 }
 

@@ -45,7 +45,7 @@ use crate::step::{Response, Ticket};
 use crate::timers::Timers;
 
 pub(crate) use durable::Durable;
-pub(crate) use member::{Member, Protocol};
+pub(crate) use member::{Member, Protocol, rebalance_timeout_ms};
 
 /// A new member whose join is not answered for so long is dropped: it cannot send heartbeats yet.
 const NEW_MEMBER_JOIN_MS: i64 = 300_000;

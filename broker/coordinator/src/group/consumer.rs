@@ -54,7 +54,7 @@ use crate::step::RequestContext;
 use crate::timers::Timers;
 use crate::view::View;
 
-pub(crate) use self::check::{Refusal, check_heartbeat};
+pub(crate) use self::check::{Refusal, check_heartbeat, clipped};
 pub(crate) use self::upgrade::{ClassicMember, upgrade};
 
 /// From this version on an OffsetCommit speaks of member epochs.

@@ -96,7 +96,7 @@ fn upgrade_by(
     }
     records.extend(joined);
     let batch_bytes_max = view.configuration.settings().batch_bytes_max;
-    if !size::of_batch(&records).is_ok_and(|bytes| bytes <= batch_bytes_max) {
+    if !size::fits(&records, batch_bytes_max) {
         return Err(Refusal::new(
             ErrorCode::UnknownServerError,
             format!(

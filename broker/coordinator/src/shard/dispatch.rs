@@ -17,6 +17,7 @@ use esker_protocol::messages::{
 use super::{State, refuse};
 use crate::group::classic::ClassicGroup;
 use crate::group::consumer::ConsumerGroup;
+use crate::group::consumer::clipped;
 use crate::group::{Group, Turn, migration, offsets};
 use crate::step::{Request, RequestContext, Response, Ticket};
 
@@ -322,7 +323,7 @@ impl State {
         let message = match self.groups.get(group_id) {
             Some(Group::Classic(group)) => return group.describe(),
             Some(Group::Consumer(_)) => format!("Group {group_id} is not a classic group."),
-            None => format!("Group {group_id} not found."),
+            None => clipped(format!("Group {group_id} not found.")),
         };
         let mut described = DescribedGroup {
             group_id: group_id.to_owned().into(),
@@ -344,7 +345,7 @@ impl State {
         let message = match self.groups.get(group_id) {
             Some(Group::Consumer(group)) => return group.describe(&turn.view),
             Some(Group::Classic(_)) => format!("Group {group_id} is not a consumer group."),
-            None => format!("Group {group_id} not found."),
+            None => clipped(format!("Group {group_id} not found.")),
         };
         DescribedConsumerGroup {
             group_id: group_id.to_owned().into(),

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use esker_coordinator::{Record, Request, RequestContext, Response, Shard, Step, Ticket};
+use esker_coordinator::{Record, Request, RequestContext, Response, Settings, Shard, Step, Ticket};
 use esker_protocol::messages::consumer_group_describe_response::DescribedGroup as DescribedConsumerGroup;
 use esker_protocol::messages::describe_groups_response::DescribedGroup;
 use esker_protocol::messages::{
     ConsumerGroupHeartbeatResponse, JoinGroupResponse, SyncGroupResponse,
 };
 use esker_protocol::records::{BatchBuilder, BatchOptions};
-use esker_protocol::{ErrorCode, Offset, Timestamp, TopicId};
+use esker_protocol::{ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 
@@ -34,6 +33,8 @@ pub(super) struct Active {
     end: Offset,
     failed: Option<AppendProblem>,
     held: Held,
+    /// The broker's settings, with the largest batch that this shard's log takes.
+    settings: Arc<Settings>,
     /// When the loop will look at the timers.
     planned_due: Option<i64>,
 }
@@ -114,9 +115,10 @@ impl Active {
             end: loaded.end,
             failed: None,
             held: Held::nothing(&shared.coordinators.members_bytes),
+            settings: Arc::clone(&shared.config.groups),
             planned_due: None,
         };
-        let world = active.world(shared);
+        let world = active.world(shared, partition);
         let step = active.shard.loaded(&world.view());
         active.carry_out(partition, world.wall(), step);
         let image = shared.image();
@@ -130,8 +132,15 @@ impl Active {
         active
     }
 
-    fn world(&self, shared: &Shared) -> World {
-        World::now(shared, self.held.max())
+    fn world(&mut self, shared: &Shared, partition: &Partition) -> World {
+        let batch_bytes_max = partition.config().message_bytes_max as usize;
+        if self.settings.batch_bytes_max != batch_bytes_max {
+            self.settings = Arc::new(Settings {
+                batch_bytes_max,
+                ..(*shared.config.groups).clone()
+            });
+        }
+        World::now(shared, Arc::clone(&self.settings), self.held.max())
     }
 
     pub(super) fn shard(&self) -> &Shard {
@@ -168,7 +177,7 @@ impl Active {
         request: &Request<'_>,
         context: &RequestContext<'_>,
     ) -> Submitted {
-        let world = self.world(shared);
+        let world = self.world(shared, partition);
         let ticket = Ticket(self.tickets);
         self.tickets += 1;
         let (sender, mut receiver) = oneshot::channel();
@@ -184,32 +193,41 @@ impl Active {
         };
         let step = self.shard.handle(request, ticket, context, &world.view());
         self.carry_out(partition, world.wall(), step);
+        let time_max = shared.config.offsets_commit_timeout;
         let wait = Wait {
             partition: Arc::clone(partition),
-            time_max: shared.config.offsets_commit_timeout,
+            epoch: partition.leading(),
             unanswered,
         };
         match receiver.try_recv() {
             Ok((response, end)) if partition.high_watermark() >= end => Submitted::Ready(response),
             Ok(answered) => {
-                Submitted::Waiting(Box::pin(
-                    async move { Some(wait.committed(answered).await) },
-                ))
+                // From now on, not from when others were waited for.
+                let deadline = Instant::now() + time_max;
+                let bytes = answered.0.bytes();
+                let wait = async move { Some(wait.committed(answered, deadline).await) };
+                Submitted::Waiting(Box::pin(wait), bytes)
             }
-            Err(oneshot::error::TryRecvError::Empty) => Submitted::Waiting(Box::pin(async move {
-                match receiver.await {
-                    Ok(answered) => Some(wait.committed(answered).await),
-                    Err(_) => wait.lost(),
-                }
-            })),
+            Err(oneshot::error::TryRecvError::Empty) => {
+                let wait = async move {
+                    match receiver.await {
+                        Ok(answered) => {
+                            let deadline = Instant::now() + time_max;
+                            Some(wait.committed(answered, deadline).await)
+                        }
+                        Err(_) => wait.lost(),
+                    }
+                };
+                Submitted::Waiting(Box::pin(wait), 0)
+            }
             Err(oneshot::error::TryRecvError::Closed) => {
-                Submitted::Waiting(Box::pin(async move { wait.lost() }))
+                Submitted::Waiting(Box::pin(async move { wait.lost() }), 0)
             }
         }
     }
 
     pub(super) fn tick(&mut self, shared: &Arc<Shared>, partition: &Arc<Partition>) {
-        let world = self.world(shared);
+        let world = self.world(shared, partition);
         let step = self.shard.tick(&world.view());
         self.carry_out(partition, world.wall(), step);
     }
@@ -220,7 +238,7 @@ impl Active {
         partition: &Arc<Partition>,
         deleted: &[(String, TopicId)],
     ) {
-        let world = self.world(shared);
+        let world = self.world(shared, partition);
         let step = self.shard.topics_deleted(deleted, &world.view());
         self.carry_out(partition, world.wall(), step);
     }
@@ -285,23 +303,25 @@ impl Active {
 /// Waits for the commit that a reply rests on.
 struct Wait {
     partition: Arc<Partition>,
-    time_max: Duration,
+    /// The leadership that the request met.
+    epoch: Option<LeaderEpoch>,
     /// The refusal of a request that may wait for others.
     unanswered: Option<Response>,
 }
 
 impl Wait {
-    /// The response, once `end` is committed; within `offsets.commit.timeout.ms`.
-    async fn committed(self, (mut response, end): Answered) -> Response {
-        let deadline = Instant::now() + self.time_max;
+    /// The response, once `end` is committed by the leadership that appended it: under another, what
+    /// lies below `end` may be something else.
+    async fn committed(self, (mut response, end): Answered, deadline: Instant) -> Response {
         let wake = Arc::new(Notify::new());
         let partition = &self.partition;
         loop {
             partition.wake_above(end + -1, Arc::downgrade(&wake));
-            if partition.high_watermark() >= end {
+            let is_led = partition.leading() == self.epoch && !partition.is_offline();
+            if is_led && partition.high_watermark() >= end {
                 return response;
             }
-            let code = if partition.leading().is_none() || partition.is_offline() {
+            let code = if !is_led {
                 ErrorCode::NotCoordinator
             } else if timeout_at(deadline, wake.notified()).await.is_ok() {
                 continue;

@@ -19,11 +19,11 @@ pub(super) struct World {
 }
 
 impl World {
-    /// The world as it is now, for a shard whose members may take so much.
-    pub(super) fn now(shared: &Shared, members_bytes_max: usize) -> World {
+    /// The world as it is now, for a shard with these settings, whose members may take so much.
+    pub(super) fn now(shared: &Shared, settings: Arc<Settings>, members_bytes_max: usize) -> World {
         World {
             image: shared.image(),
-            settings: Arc::clone(&shared.config.groups),
+            settings,
             now: Now {
                 wall: shared.environment.now(),
                 monotonic_ms: shared.coordinators.monotonic_ms(),
@@ -78,7 +78,7 @@ impl Topics for World {
     }
 
     fn revision(&self) -> i64 {
-        i64::try_from(self.image.revision().0).unwrap_or(i64::MAX)
+        i64::try_from(self.image.topology_revision().0).unwrap_or(i64::MAX)
     }
 }
 

@@ -19,11 +19,12 @@ pub(crate) fn apply(
     request: &ConsumerGroupDescribeRequest<'_>,
 ) -> Reply {
     let context = caller.context();
-    let submitted = request.group_ids.iter().map(|group_id| {
+    let asked = request.group_ids.iter();
+    let asked = asked.map(|group_id| {
         let one = Request::ConsumerGroupDescribe(group_id);
-        shared.coordinators.submit(shared, group_id, &one, &context)
+        (group_id.to_string(), one)
     });
-    let submitted = submitted.collect();
+    let submitted = groups::submit_each(shared, &context, asked);
     let with_operations = request.include_authorized_operations;
     Reply::Later(Box::pin(async move {
         let responses = groups::all(submitted).await?;

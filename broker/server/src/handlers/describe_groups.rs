@@ -19,11 +19,9 @@ pub(crate) fn apply(
     request: &DescribeGroupsRequest<'_>,
 ) -> Reply {
     let context = caller.context();
-    let submitted = request.groups.iter().map(|group_id| {
-        let one = Request::DescribeGroup(group_id);
-        shared.coordinators.submit(shared, group_id, &one, &context)
-    });
-    let submitted = submitted.collect();
+    let asked = request.groups.iter();
+    let asked = asked.map(|group_id| (group_id.to_string(), Request::DescribeGroup(group_id)));
+    let submitted = groups::submit_each(shared, &context, asked);
     let with_operations = request.include_authorized_operations;
     Reply::Later(Box::pin(async move {
         let responses = groups::all(submitted).await?;

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use esker_coordinator::{Request, RequestContext, Response};
+use esker_coordinator::{Request, RequestContext, Response, Shard};
+use esker_protocol::ErrorCode;
 use esker_protocol::frame::RequestFrame;
 use esker_protocol::primitive::Response as ResponseMessage;
 
@@ -73,11 +74,38 @@ pub(crate) fn submit<B: ResponseMessage>(
             Some(body) => super::reply(&answer, &body),
             None => Reply::Close,
         },
-        Submitted::Waiting(response) => Reply::Later(Box::pin(async move {
+        Submitted::Waiting(response, _) => Reply::Later(Box::pin(async move {
             let body = encode(response.await?)?;
             super::respond(&answer, &body).map(Into::into)
         })),
     }
+}
+
+/// What the answers to one request may take in memory, in bytes. A group's name is short, and it may
+/// be named over and over.
+const ANSWERS_BYTES_MAX: usize = 64 << 20;
+
+/// Hands requests for several groups to their coordinators. Where the answers become too large
+/// together, the rest is refused: a client may ask again for fewer.
+pub(crate) fn submit_each<'a>(
+    shared: &Arc<Shared>,
+    context: &RequestContext<'_>,
+    requests: impl Iterator<Item = (String, Request<'a>)>,
+) -> Vec<Submitted> {
+    let mut bytes = 0;
+    let mut submitted = Vec::new();
+    for (group_id, request) in requests {
+        let one = if bytes <= ANSWERS_BYTES_MAX {
+            let coordinators = &shared.coordinators;
+            coordinators.submit(shared, &group_id, &request, context)
+        } else {
+            let code = ErrorCode::CoordinatorNotAvailable;
+            Submitted::Ready(Shard::refuse(&request, context.version, code))
+        };
+        bytes += one.bytes();
+        submitted.push(one);
+    }
+    submitted
 }
 
 /// Waits for all of several answers, in order. `None` where one of them is lost.
@@ -86,7 +114,7 @@ pub(crate) async fn all(submitted: Vec<Submitted>) -> Option<Vec<Response>> {
     for one in submitted {
         responses.push(match one {
             Submitted::Ready(response) => response,
-            Submitted::Waiting(response) => response.await?,
+            Submitted::Waiting(response, _) => response.await?,
         });
     }
     Some(responses)

@@ -21,7 +21,6 @@ use super::Answer;
 use super::groups::{self, Caller};
 use crate::broker::Shared;
 use crate::connection::Reply;
-use crate::coordinators::Submitted;
 
 /// The first version that asks for several groups.
 const GROUPS_VERSION_MIN: i16 = 8;
@@ -56,14 +55,18 @@ pub(crate) fn apply(
     } else {
         Vec::new()
     };
-    let mut submitted = Vec::with_capacity(groups.len());
     let mut unknown: Vec<Unknown> = Vec::with_capacity(groups.len());
-    for group in groups {
+    let asked_of = groups.into_iter().map(|group| {
         let (group, unknown_topics) = resolve(shared, answer.version, group);
         unknown.push(unknown_topics);
         let group_id = group.group_id.to_string();
-        submitted.push(submit(shared, caller, &group_id, group, require_stable));
-    }
+        let request = Request::OffsetFetch {
+            group,
+            require_stable,
+        };
+        (group_id, request)
+    });
+    let submitted = groups::submit_each(shared, &caller.context(), asked_of);
     let shared = Arc::clone(shared);
     Reply::Later(Box::pin(async move {
         let responses = groups::all(submitted).await?;
@@ -88,21 +91,6 @@ pub(crate) fn apply(
         };
         super::respond(&answer, &response).map(Into::into)
     }))
-}
-
-fn submit(
-    shared: &Arc<Shared>,
-    caller: &Caller<'_>,
-    group_id: &str,
-    group: OffsetFetchRequestGroup<'_>,
-    require_stable: bool,
-) -> Submitted {
-    let request = Request::OffsetFetch {
-        group,
-        require_stable,
-    };
-    let coordinators = &shared.coordinators;
-    coordinators.submit(shared, group_id, &request, &caller.context())
 }
 
 /// The one group of an older request.
@@ -131,16 +119,20 @@ fn named(group: &OffsetFetchRequestGroup<'_>) -> Vec<(String, Vec<i32>)> {
         .collect()
 }
 
-/// Gives topics that were asked for by id their names, and takes out those that have none.
+/// Gives topics that were asked for by id their names, and takes out those that have none. Those that
+/// were asked for by name get the ids of today: what was committed for an earlier topic of the name is
+/// not theirs.
 fn resolve<'a>(
     shared: &Shared,
     version: i16,
     mut group: OffsetFetchRequestGroup<'a>,
 ) -> (OffsetFetchRequestGroup<'a>, Unknown) {
     let mut unknown = Vec::new();
-    if version >= TOPIC_ID_VERSION_MIN
-        && let Some(topics) = &mut group.topics
-    {
+    if version < TOPIC_ID_VERSION_MIN {
+        for topic in group.topics.iter_mut().flatten() {
+            topic.topic_id = shared.topic_id(&topic.name).unwrap_or(TopicId::ZERO);
+        }
+    } else if let Some(topics) = &mut group.topics {
         topics.retain_mut(|topic| match shared.topic_name(topic.topic_id) {
             Some(name) => {
                 topic.name = Cow::Owned(name);

@@ -293,6 +293,9 @@ impl ClassicGroup {
         if was_leader {
             self.leader = Some(old_id.clone());
         }
+        if self.pending_syncs.remove(new_id) {
+            self.pending_syncs.insert(old_id.clone());
+        }
         self.renew_session(old_id, turn);
         join.refuse("", ErrorCode::UnknownServerError, turn);
     }

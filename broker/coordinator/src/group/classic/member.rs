@@ -108,7 +108,7 @@ pub(super) fn protocol_bytes(protocols: &[Protocol]) -> usize {
 }
 
 /// Version 0 has no rebalance timeout of its own.
-pub(super) fn rebalance_timeout_ms(request: &JoinGroupRequest<'_>, version: i16) -> i32 {
+pub(crate) fn rebalance_timeout_ms(request: &JoinGroupRequest<'_>, version: i16) -> i32 {
     if version == 0 {
         request.session_timeout_ms
     } else {

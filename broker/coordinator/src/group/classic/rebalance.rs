@@ -7,6 +7,9 @@ use esker_protocol::ErrorCode;
 use super::{ClassicGroup, InitialDelay, State, TimerKind};
 use crate::group::Turn;
 
+/// A rebalance that no member has joined looks again after so long at least.
+const WITHOUT_LEADER_MS: i64 = 1_000;
+
 impl ClassicGroup {
     /// After a member came or changed: a rebalance starts, or the one that runs may be complete.
     pub(super) fn rebalance_or_complete(&mut self, turn: &mut Turn<'_>) {
@@ -131,7 +134,9 @@ impl ClassicGroup {
             }
         }
         if !self.members.is_empty() && !self.has_joined_leader() {
-            return self.set_join_timer(self.rebalance_timeout_ms(), turn);
+            // Nobody is there to lead. A timeout of nothing must not make this a loop.
+            let delay_ms = self.rebalance_timeout_ms().max(WITHOUT_LEADER_MS);
+            return self.set_join_timer(delay_ms, turn);
         }
         self.initial = None;
         self.generation = self.generation.checked_add(1).unwrap_or(0);

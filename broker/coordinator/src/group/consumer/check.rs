@@ -22,7 +22,7 @@ impl Refusal {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
         Refusal {
             code,
-            message: message.into(),
+            message: clipped(message.into()),
         }
     }
 
@@ -34,6 +34,21 @@ impl Refusal {
             ..ConsumerGroupHeartbeatResponse::default()
         }
     }
+}
+
+/// A message that repeats what a client said is no longer than this, in bytes: a string of a response
+/// holds 32,767 at most.
+const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// A message that fits into a response.
+pub(crate) fn clipped(mut message: String) -> String {
+    if message.len() > MESSAGE_BYTES_MAX {
+        let end = (0..=MESSAGE_BYTES_MAX).rev();
+        let end = end.into_iter().find(|at| message.is_char_boundary(*at));
+        message.truncate(end.unwrap_or(0));
+        message.push_str("...");
+    }
+    message
 }
 
 /// What a heartbeat must say, whatever the group is. It is asked before the group is looked up.

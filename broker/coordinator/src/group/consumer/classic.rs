@@ -25,6 +25,7 @@ use super::find::{Found, made_up_id, replacing};
 use super::heartbeat::due;
 use super::member::{Classic, Member, MemberState, Metadata};
 use super::{ConsumerGroup, TimerKind};
+use crate::group::classic::rebalance_timeout_ms;
 use crate::group::{CONSUMER_PROTOCOL_TYPE, Timer, Turn};
 use crate::step::RequestContext;
 use crate::timers::Timers;
@@ -318,7 +319,7 @@ fn joined(
             .map(|topic| topic.clone().into_owned())
             .collect(),
         regex: String::new(),
-        rebalance_timeout_ms: match request.rebalance_timeout_ms {
+        rebalance_timeout_ms: match rebalance_timeout_ms(request, context.version) {
             -1 => before.rebalance_timeout_ms,
             timeout_ms => timeout_ms,
         },

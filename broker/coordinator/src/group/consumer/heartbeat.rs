@@ -169,7 +169,7 @@ impl ConsumerGroup {
         if is_bumped || self.is_metadata_stale(view) {
             let hash = metadata_hash(change.subscribed_topics().keys().copied(), view.topics);
             if is_bumped || hash != self.state.metadata_hash() {
-                epoch += 1;
+                epoch = epoch.saturating_add(1);
                 records.push(records::epoch(&self.group_id, epoch, hash));
             }
             if self.state.has_partition_metadata() {
@@ -264,8 +264,7 @@ impl ConsumerGroup {
         view: &View<'_>,
     ) -> Result<(), Refusal> {
         let max = view.configuration.settings().batch_bytes_max;
-        let fits = records.is_empty() || size::of_batch(records).is_ok_and(|bytes| bytes <= max);
-        match fits {
+        match records.is_empty() || size::fits(records, max) {
             true => Ok(()),
             false => Err(Refusal::new(
                 ErrorCode::UnknownServerError,

@@ -75,9 +75,10 @@ impl ConsumerGroup {
         if members.is_empty() {
             return Vec::new();
         }
-        // One that cannot become classic stays what it is.
+        // One that cannot become classic, or does not fit into a batch then, stays what it is.
         if self.may_downgrade_without(members, view)
             && let Ok(records) = self.downgrade(members, None, view)
+            && self.check_bytes(&records, view).is_ok()
         {
             self.cancel_timers(timers);
             return records;
@@ -110,7 +111,7 @@ impl ConsumerGroup {
         }
         topics.retain(|_, subscribers| !subscribers.is_none());
         let hash = metadata_hash(topics.keys().copied(), view.topics);
-        let epoch = self.state.epoch() + 1;
+        let epoch = self.state.epoch().saturating_add(1);
         records.push(records::epoch(&self.group_id, epoch, hash));
         records
     }

@@ -121,7 +121,7 @@ impl ConsumerGroup {
         topics.retain(|_, subscribers| !subscribers.is_none());
         let hash = metadata_hash(topics.keys().copied(), view.topics);
         if is_bumped || hash != self.state.metadata_hash() {
-            let epoch = self.state.epoch() + 1;
+            let epoch = self.state.epoch().saturating_add(1);
             records.push(records::epoch(&self.group_id, epoch, hash));
         }
         // What does not fit into a batch cannot be stored; it is tried again when topics change.

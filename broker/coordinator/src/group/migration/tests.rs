@@ -137,6 +137,23 @@ fn a_live_group_becomes_a_consumer_group_and_a_classic_one_again() {
 }
 
 #[test]
+fn a_group_that_is_too_large_to_become_classic_lets_its_member_go_and_keeps_its_timers() {
+    let (mut world, _) = classic(Settings::default(), "consumer");
+    assert_eq!(consumer_beat(&mut world, 0).error_code, 0);
+    world.settings.batch_bytes_max = 450;
+    assert_eq!(consumer_beat(&mut world, -1).error_code, 0);
+    assert!(
+        !world
+            .shard
+            .groups()
+            .contains_key(&("classic", "PreparingRebalance"))
+    );
+    // The session of the one that is left ends as ever.
+    world.advance(60_000);
+    check(&world, "consumer", "Empty");
+}
+
+#[test]
 fn sessions_of_classic_members_go_on_in_a_consumer_group() {
     let (mut world, member) = classic(Settings::default(), "consumer");
     consumer_beat(&mut world, 0);

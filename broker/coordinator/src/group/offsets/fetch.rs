@@ -1,5 +1,7 @@
 //! OffsetFetch.
 
+use std::collections::BTreeSet;
+
 use esker_protocol::ErrorCode;
 use esker_protocol::TopicId;
 use esker_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
@@ -9,6 +11,10 @@ use esker_protocol::messages::offset_fetch_response::{
 
 use super::{Committed, Offsets};
 use crate::group::Group;
+
+/// How often a request may name partitions that it has named already: a few bytes of a request must
+/// not become kilobytes of metadata, over and over.
+const REPEATED_MAX: usize = 16;
 
 /// What a group has committed.
 ///
@@ -29,6 +35,12 @@ pub(crate) fn fetch(
         offsets: group.map(|_| offsets),
         require_stable,
     };
+    let mut repeated = 0;
+    let mut seen = BTreeSet::new();
+    let mut is_answered = |topic: &str, topic_id, index| {
+        repeated += usize::from(!seen.insert((topic_id, topic.to_owned(), index)));
+        repeated <= REPEATED_MAX
+    };
     let topics = match &request.topics {
         None => reading.all(),
         Some(topics) => topics
@@ -39,6 +51,7 @@ pub(crate) fn fetch(
                 partitions: topic
                     .partition_indexes
                     .iter()
+                    .filter(|index| is_answered(&topic.name, topic.topic_id, **index))
                     .map(|index| reading.partition(&topic.name, topic.topic_id, *index))
                     .collect(),
             })

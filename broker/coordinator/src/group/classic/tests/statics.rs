@@ -1,7 +1,7 @@
 //! Static members (KIP-345).
 
 use esker_protocol::ErrorCode;
-use esker_protocol::messages::{HeartbeatRequest, JoinGroupResponse};
+use esker_protocol::messages::{HeartbeatRequest, JoinGroupRequest, JoinGroupResponse};
 
 use super::{RANGE, SESSION_MS, join_request};
 use crate::world::World;
@@ -162,4 +162,35 @@ fn a_static_member_that_stays_away_is_dropped() {
     assert_eq!(world.state(), "PreparingRebalance");
     let ticket = world.join(join_request(&ids[0], Some("a"), RANGE), 9);
     assert_eq!(world.joined(ticket).members.len(), 1);
+}
+
+#[test]
+fn a_rebalance_that_nobody_joined_waits_even_where_members_allow_no_time() {
+    let mut world = World::new();
+    let join = |member_id: &'static str, instance_id, rebalance_timeout_ms| JoinGroupRequest {
+        rebalance_timeout_ms,
+        ..join_request(member_id, instance_id, RANGE)
+    };
+    let ticket = world.join(join("", Some("static"), 500), 9);
+    world.advance(3_000);
+    let leader = world.joined(ticket).member_id.into_owned();
+    let ticket = world.sync(&leader, 1, &[(&leader, b"a")]);
+    assert_eq!(world.synced(ticket).error_code, 0);
+    // It returns, and allows no time from now on.
+    let ticket = world.join(join("", Some("static"), 0), 9);
+    assert_eq!(world.joined(ticket).error_code, 0);
+    let other = world.new_id();
+    let ticket = world.join(
+        JoinGroupRequest {
+            member_id: (&*other).into(),
+            ..join("", None, 500)
+        },
+        9,
+    );
+    world.advance(500);
+    assert_eq!(world.joined(ticket).generation_id, 2);
+    assert_eq!(world.leave(&other, None), 0);
+    world.advance(0);
+    let due_ms = world.shard.next_due().expect("it goes on");
+    assert!(due_ms > world.now_ms());
 }
