@@ -125,7 +125,9 @@ impl Partition {
     /// has taken records stays local until those segments have gone: objects have no gaps.
     #[must_use]
     pub fn is_tiered(&self) -> bool {
-        self.config().is_tiered() && self.log.compacted_end() <= self.log.local_start_offset()
+        !crate::topics::is_internal(&self.topic)
+            && self.config().is_tiered()
+            && self.log.compacted_end() <= self.log.local_start_offset()
     }
 
     /// The revision of the topic's key from which the settings were computed.
