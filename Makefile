@@ -85,11 +85,13 @@ differential: tools build ## the same requests to Apache Kafka and to Esker, eve
 e2e: tools build assign ## chosen tests with real clients: ARGS="e2e/clients -k gzip"
 	$(PYTEST) $(ARGS)
 
+# The whole workspace is named where one crate would do: with the features that `make unit` compiled, nothing is
+# compiled again.
 fuzz: ## mutated requests, responses and batches against the decoders
-	FUZZ_ITERATIONS=$(FUZZ_ITERATIONS) $(CARGO) test --locked --quiet -p esker-protocol --test 'fuzz*'
+	FUZZ_ITERATIONS=$(FUZZ_ITERATIONS) $(CARGO) test --workspace --locked --quiet --test 'fuzz*'
 
 sim: ## whole brokers on simulated disks, networks and stores, many seeds
-	SIM_SEEDS=$(SEEDS) $(CARGO) test --locked --quiet -p esker-simulation --test seeds
+	SIM_SEEDS=$(SEEDS) $(CARGO) test --workspace --locked --quiet --test seeds
 
 bench: tools build ## figures beside Apache Kafka on this machine, one table
 	$(TOOLS)/venv/bin/python bench/run.py

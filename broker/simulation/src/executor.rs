@@ -49,7 +49,8 @@ struct Inner {
 #[derive(Default)]
 struct State {
     tasks: BTreeMap<u64, Task>,
-    ready: BTreeSet<u64>,
+    /// Those that can go on, sorted: few at a time, and the seed picks by place.
+    ready: Vec<u64>,
     dead: BTreeSet<Group>,
     dooms: BTreeMap<Group, Doom>,
     started: u64,
@@ -73,7 +74,10 @@ impl Wake for Wakes {
         let Some(inner) = self.inner.upgrade() else {
             return;
         };
-        inner.state().ready.insert(self.task);
+        if !inner.state().make_ready(self.task) {
+            // Whoever made it ready woke the root.
+            return;
+        }
         let root = inner
             .root
             .lock()
@@ -81,6 +85,19 @@ impl Wake for Wakes {
             .clone();
         if let Some(root) = root {
             root.wake();
+        }
+    }
+}
+
+impl State {
+    /// Adds a task to those that can go on; false where it was one of them.
+    fn make_ready(&mut self, task: u64) -> bool {
+        match self.ready.binary_search(&task) {
+            Ok(_) => false,
+            Err(place) => {
+                self.ready.insert(place, task);
+                true
+            }
         }
     }
 }
@@ -123,7 +140,7 @@ impl Executor {
                         waker,
                     },
                 );
-                state.ready.insert(id);
+                state.make_ready(id);
                 None
             }
         };
@@ -220,10 +237,7 @@ impl Executor {
             }
             let place = self.0.random.below(state.ready.len() as u64);
             let place = usize::try_from(place).unwrap_or(0);
-            let Some(id) = state.ready.iter().nth(place).copied() else {
-                return false;
-            };
-            state.ready.remove(&id);
+            let id = state.ready.remove(place);
             let Some(task) = state.tasks.get_mut(&id) else {
                 return true;
             };

@@ -60,6 +60,20 @@ pub struct Summary {
     pub milliseconds: u128,
 }
 
+impl Summary {
+    /// Adds what another run did.
+    pub fn add(&mut self, other: &Summary) {
+        self.acknowledged += other.acknowledged;
+        self.read += other.read;
+        self.crashes += other.crashes;
+        self.stops += other.stops;
+        self.starts_killed += other.starts_killed;
+        self.objects += other.objects;
+        self.read_cold += other.read_cold;
+        self.milliseconds += other.milliseconds;
+    }
+}
+
 /// What came of a run.
 #[derive(Debug)]
 pub struct Outcome {

@@ -1,11 +1,16 @@
-//! Seeds, run one after the other: no invariant is broken, everything happens, runs repeat.
+//! Seeds, run side by side on all cores: no invariant is broken, everything happens, runs repeat.
 //!
+//! Each seed has its own runtime and world, so that what comes of it does not depend on the others.
 //! `SIM_SEEDS=200` runs so many, `SIM_FIRST=1000` beginning with that one, `SIM_SEED=17` runs one and prints what happens.
 
 #![expect(
     clippy::print_stderr,
     reason = "a failing seed says how to run it again"
 )]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 use esker_simulation::{Options, Outcome, Summary, run};
 
@@ -63,28 +68,52 @@ fn report(seed: u64, outcome: &Outcome) -> Option<String> {
     ))
 }
 
+/// What came of many seeds.
+#[derive(Default)]
+struct Total {
+    summary: Summary,
+    failed: Vec<u64>,
+}
+
+/// Runs seeds on every core. A seed that breaks an invariant is reported at once, in one piece.
+fn run_seeds(first: u64, count: u64) -> Total {
+    let next = AtomicU64::new(first);
+    let total = Mutex::new(Total::default());
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + count {
+                return;
+            }
+            let outcome = run_seed(seed, Options::default());
+            let report = report(seed, &outcome);
+            let mut total = total.lock().expect("no thread panics while it adds");
+            total.summary.add(&outcome.summary);
+            if let Some(report) = report {
+                eprintln!("{report}\n");
+                total.failed.push(seed);
+            }
+        }
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(work);
+        }
+    });
+    let mut total = total.into_inner().expect("no thread panicked");
+    total.failed.sort_unstable();
+    total
+}
+
 #[test]
 fn seeds_hold_the_invariants_and_meet_everything() {
     let count = variable("SIM_SEEDS").unwrap_or(20);
-    let mut total = Summary::default();
-    let mut failed = Vec::new();
     let first = variable("SIM_FIRST").unwrap_or(1);
-    for seed in first..first + count {
-        let outcome = run_seed(seed, Options::default());
-        if let Some(report) = report(seed, &outcome) {
-            eprintln!("{report}\n");
-            failed.push(seed);
-        }
-        let summary = outcome.summary;
-        total.acknowledged += summary.acknowledged;
-        total.read += summary.read;
-        total.crashes += summary.crashes;
-        total.stops += summary.stops;
-        total.starts_killed += summary.starts_killed;
-        total.objects += summary.objects;
-        total.read_cold += summary.read_cold;
-        total.milliseconds += summary.milliseconds;
-    }
+    let Total {
+        summary: total,
+        failed,
+    } = run_seeds(first, count);
     println!("{count} seeds: {total:?}");
     assert!(
         failed.is_empty(),
