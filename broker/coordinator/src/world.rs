@@ -106,7 +106,7 @@ impl World {
         let mut bytes = 61;
         for record in &step.records {
             let (key, value) = record.encode().unwrap();
-            bytes += 30 + key.len() + value.as_ref().map_or(0, Bytes::len);
+            bytes += 20 + key.len() + value.as_ref().map_or(0, Bytes::len);
             self.log.push((key, value));
         }
         if step.is_atomic && count > 0 {

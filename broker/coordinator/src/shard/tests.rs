@@ -180,6 +180,24 @@ fn a_commit_that_does_not_fit_into_a_batch_changes_nothing() {
 }
 
 #[test]
+fn thousands_of_partitions_are_committed_at_once() {
+    let mut request = commit("a-group-of-consumers", "a-topic-with-records", 1);
+    let partition = OffsetCommitRequestPartition {
+        committed_metadata: None,
+        ..request.topics[0].partitions[0].clone()
+    };
+    request.topics[0].partitions = (0..9_000)
+        .map(|index| OffsetCommitRequestPartition {
+            partition_index: index,
+            ..partition.clone()
+        })
+        .collect();
+    let mut world = World::new();
+    let codes = commit_codes(world.ask(Request::OffsetCommit(request), 9));
+    assert_eq!(codes, [0; 9_000]);
+}
+
+#[test]
 fn junk_group_names_are_refused_above_the_limit() {
     let mut world = World::with(Settings {
         groups_max: 10,

@@ -16,7 +16,12 @@ use super::{Failure, Outcome, Output, complain, say, table};
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// A broker of the cluster.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
+    #[arg(
+        long,
+        alias = "bootstrap-server",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9092"
+    )]
     bootstrap: Endpoint,
     /// How to print.
     #[arg(long, value_enum, default_value = "table")]

@@ -180,7 +180,7 @@ pub(super) async fn run(options: &Reset) -> Outcome {
     match only(described, name) {
         Ok(group) if !group.is_inactive() => {
             return Err(Failure::Failed(format!(
-                "group {name} is {} with {} members: offsets are set while it has none, stop them first",
+                "group {name} is {} with members ({}): offsets are set while it has none, stop them first",
                 group.state,
                 group.members.len()
             )));
