@@ -45,7 +45,7 @@ use active::Active;
 /// How long a shard that failed waits before its log is loaded again: twice as long each time that it
 /// fails again soon.
 const RELOAD_PAUSE_MIN: Duration = Duration::from_secs(1);
-const RELOAD_PAUSE_MAX: Duration = Duration::from_secs(32);
+const RELOAD_PAUSE_MAX: Duration = Duration::from_secs(8);
 
 /// After so long without a failure the next is the first.
 const FAILURES_FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
@@ -541,7 +541,7 @@ mod tests {
             pauses.push((due - now).as_secs());
             now = due;
         }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, RELOAD_PAUSE_MAX.as_secs()]);
+        assert_eq!(pauses, [1, 2, 4, 8, 8, 8, RELOAD_PAUSE_MAX.as_secs()]);
         now += FAILURES_FORGOTTEN_AFTER + Duration::from_secs(40);
         assert_eq!((failures.note(now) - now).as_secs(), 1);
     }
