@@ -19,12 +19,17 @@ pub(crate) fn fits(records: &[Record<'_>], batch_bytes_max: usize) -> bool {
     fit(of_batch(records)) || fit(of_encoded(records, batch_bytes_max))
 }
 
+/// What a record takes in a batch.
+pub(crate) fn encoded(record: &Record<'_>) -> Result<usize, RecordError> {
+    let (key, value) = record.encode()?;
+    Ok(ENCODED_RECORD_BYTES + key.len() + value.map_or(0, |value| value.len()))
+}
+
 /// The same as [`of_batch`], closely; no more than it takes to know that it is above `enough`.
 fn of_encoded(records: &[Record<'_>], enough: usize) -> Result<usize, RecordError> {
     let mut bytes = BATCH_BYTES;
     for record in records {
-        let (key, value) = record.encode()?;
-        bytes += ENCODED_RECORD_BYTES + key.len() + value.map_or(0, |value| value.len());
+        bytes += encoded(record)?;
         if bytes > enough {
             break;
         }

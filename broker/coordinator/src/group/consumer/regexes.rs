@@ -10,6 +10,7 @@ use super::subscription::{TopicRegex, metadata_hash};
 use super::{ConsumerGroup, TimerKind, records};
 use crate::group::Timer;
 use crate::record::Record;
+use crate::size;
 use crate::timers::Timers;
 use crate::view::View;
 
@@ -17,6 +18,9 @@ use crate::view::View;
 const REFRESH_INTERVAL_MS_MIN: i64 = 10_000;
 /// The most time, and so the age at which what was resolved is written anew.
 const REFRESH_INTERVAL_MS_MAX: i64 = 600_000;
+
+/// What a batch holds besides the records of expressions: its head and the group's new epoch.
+const OTHER_RECORDS_BYTES: usize = 1024;
 
 /// When and at which metadata a group resolved last; it may have written nothing.
 #[derive(Debug, Clone, Copy)]
@@ -104,7 +108,15 @@ impl ConsumerGroup {
                 },
             );
         }
+        let batch_bytes_max = view.configuration.settings().batch_bytes_max;
+        let mut bytes = OTHER_RECORDS_BYTES;
         for (regex, now) in &all {
+            let record = records::regex(&self.group_id, regex, now);
+            // One that matches more topics than a batch can name stays as it was, and the others go on.
+            bytes += match size::encoded(&record) {
+                Ok(one) if bytes + one <= batch_bytes_max => one,
+                _ => continue,
+            };
             let before = known.get(*regex).map_or(&nothing, |last| &last.topics);
             if *before != now.topics {
                 is_bumped = true;
@@ -116,7 +128,7 @@ impl ConsumerGroup {
                     topics.entry(topic).or_default().by_regex += 1;
                 }
             }
-            records.push(records::regex(&self.group_id, regex, now));
+            records.push(record);
         }
         topics.retain(|_, subscribers| !subscribers.is_none());
         let hash = metadata_hash(topics.keys().copied(), view.topics);
@@ -124,7 +136,7 @@ impl ConsumerGroup {
             let epoch = self.state.epoch().saturating_add(1);
             records.push(records::epoch(&self.group_id, epoch, hash));
         }
-        // What does not fit into a batch cannot be stored; it is tried again when topics change.
+        // The group's name may be too long for what was set aside.
         match self.check_bytes(&records, view) {
             Ok(()) => records,
             Err(_) => Vec::new(),

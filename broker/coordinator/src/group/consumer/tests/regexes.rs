@@ -91,6 +91,22 @@ fn an_expression_that_is_none_is_refused() {
 }
 
 #[test]
+fn an_expression_that_matches_more_than_a_batch_holds_does_not_stop_the_others() {
+    let (mut bench, _) = Bench::with_topic("foo", 1);
+    for index in 0..40 {
+        bench
+            .world
+            .create(&format!("{}{index}", "b".repeat(200)), 1);
+    }
+    bench.world.settings.batch_bytes_max = 4_000;
+    bench.send(&join_by("a", "b.*"));
+    bench.send(&join_by("b", "fo+"));
+    bench.pass(0);
+    assert!(bench.group.subscribes_to("foo"));
+    assert!(!bench.group.subscribes_to(&format!("{}0", "b".repeat(200))));
+}
+
+#[test]
 fn an_expression_that_nobody_uses_any_more_is_forgotten() {
     let (mut bench, _) = Bench::with_topic("foo", 1);
     bench.send(&join_by("a", "f.*"));
