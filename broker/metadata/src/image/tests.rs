@@ -165,6 +165,9 @@ proptest! {
                 assert_eq!(last.partitions_changed_since(&earlier), None, "read again");
             }
             image.revision = last.revision;
+            // An image that was loaded does not know since when it is so.
+            assert!(image.topology_revision <= last.topology_revision);
+            image.topology_revision = last.topology_revision;
             image.changes = last.changes.clone();
             assert_eq!(image, last);
         });
@@ -214,6 +217,42 @@ async fn one_change_shares_everything_else() {
             Arc::ptr_eq(topic, image.topic(name).expect("kept")),
             "{name} was copied"
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_places_topics_moves_the_topology() {
+    const ELSEWHERE: &str = r#"{"v":1,"replicas":[{"broker":7}],"isr":[],"leader":1,"leader_epoch":1,"min_isr_effective":1}"#;
+    const LED: &str =
+        r#"{"v":1,"replicas":[],"isr":[],"leader":2,"leader_epoch":5,"min_isr_effective":1}"#;
+    const INFO: &str = r#"{"v":1,"incarnation":"AQEBAQEBQQGBAQEBAQEBAQ","endpoints":[]}"#;
+    let store = MemoryStore::new();
+    let keys = Keys::default();
+    let partition = Key::Partition(topic_id(1), 0);
+    let put = async |key: &Key, value: &str| {
+        let transaction = Transaction::new().put(keys.name(key), value.as_bytes().to_vec());
+        store.transact(transaction).await.expect("answered");
+    };
+    put(&partition, PARTITION).await;
+    let mut image = load(&store).await;
+    let mut watch = store
+        .watch(keys.root(), image.revision().next())
+        .await
+        .expect("a watch");
+    let steps = [
+        (Key::Tier(topic_id(1), 0), TIER, false),
+        (partition.clone(), LED, false),
+        (partition, ELSEWHERE, true),
+        (Key::BrokerInfo(BrokerId(7)), INFO, true),
+    ];
+    for (key, value, moves) in steps {
+        put(&key, value).await;
+        let next = image
+            .apply(&watch.next().await.expect("an event"))
+            .expect("readable");
+        let moved = next.topology_revision() == next.revision();
+        assert_eq!(moved, moves, "{key:?}");
+        image = next;
     }
 }
 
