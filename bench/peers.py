@@ -66,7 +66,11 @@ def interleaved(peers, rounds, measure, touched_mebibytes):
         touch_memory(scratch, touched_mebibytes)
         for number in range(rounds):
             for peer in source.sample(peers, len(peers)):
-                results[peer].append(measure(peer, scratch / f"{number}-{peer.replace(' ', '-')}"))
+                folder = scratch / f"{number}-{peer.replace(' ', '-')}"
+                results[peer].append(measure(peer, folder))
+                # The next peer's syncs must not wait for what deletion leaves to the file system.
+                shutil.rmtree(folder, ignore_errors=True)
+                os.sync()
                 print(f"round {number + 1} of {rounds}: {peer}", file=sys.stderr)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
