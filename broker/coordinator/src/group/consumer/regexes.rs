@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::heartbeat::RegexChange;
 use super::member::Member;
 use super::state::{Resolved, Subscribers};
-use super::subscription::{TopicRegex, metadata_hash};
+use super::subscription::TopicRegex;
 use super::{ConsumerGroup, TimerKind, records};
 use crate::group::Timer;
 use crate::record::Record;
@@ -119,7 +119,7 @@ impl ConsumerGroup {
             records.push(records::regex(&self.group_id, regex, now));
         }
         topics.retain(|_, subscribers| !subscribers.is_none());
-        let hash = metadata_hash(topics.keys().copied(), view.topics);
+        let hash = self.hash_of(topics.keys().copied(), view);
         if is_bumped || hash != self.state.metadata_hash() {
             let epoch = self.state.epoch() + 1;
             records.push(records::epoch(&self.group_id, epoch, hash));
