@@ -14,6 +14,8 @@ export RUSTFLAGS ?= -C link-arg=-fuse-ld=mold
 endif
 
 ESKER := $(CARGO_TARGET_DIR)/release/esker
+# The clients of the benchmarks of groups.
+LOAD := $(CARGO_TARGET_DIR)/release/esker-load
 # The assignors as a program, to be asked what Kafka's own are asked.
 ASSIGN := $(CARGO_TARGET_DIR)/debug/examples/assign
 # The same broker with known bugs that an option wakes: the crash checker must catch each of them.
@@ -23,6 +25,7 @@ export FULL
 export ESKER_BIN := $(ESKER)
 export ESKER_PLANTED_BIN := $(PLANTED)
 export ESKER_ASSIGN_BIN := $(ASSIGN)
+export ESKER_LOAD_BIN := $(LOAD)
 export ESKER_TOOLS := $(TOOLS)
 export PYTHONDONTWRITEBYTECODE := 1
 PYTEST = $(TOOLS)/venv/bin/python -m pytest -q -p no:cacheprovider -c e2e/pytest.ini
@@ -31,7 +34,7 @@ FUZZ_ITERATIONS ?= $(if $(FULL),2000000,50000)
 SEEDS ?= $(if $(FULL),2000,200)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit build planted assign tools crash assignors clients groups differential e2e fuzz bench bench-smoke sim test
+.PHONY: help demo check unit build load planted assign tools crash assignors clients groups differential e2e fuzz bench bench-groups bench-smoke sim test
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -52,6 +55,10 @@ unit: ## every Rust test of the workspace, simulation included
 
 build: ## the release binary
 	$(CARGO) build --release --locked --bin esker
+
+# Both in one call: with the features of one alone, what they share would be compiled anew.
+load:
+	$(CARGO) build --release --locked --bin esker --bin esker-load
 
 planted: ## a binary with bugs planted on purpose, for the crash checker; unoptimised, as the tests are
 	$(CARGO) build --locked --bin esker --features planted-bugs
@@ -96,8 +103,12 @@ sim: ## whole brokers on simulated disks, networks and stores, many seeds
 bench: tools build ## figures beside Apache Kafka on this machine, one table
 	$(TOOLS)/venv/bin/python bench/run.py
 
-bench-smoke: tools build ## the benchmark at toy size: it runs, and asserts nothing about speed
+bench-groups: tools load ## groups, commits and compaction beside Apache Kafka, one table
+	$(TOOLS)/venv/bin/python bench/groups.py
+
+bench-smoke: tools load ## the benchmarks at toy size: they run, and assert nothing about speed
 	$(TOOLS)/venv/bin/python bench/run.py --smoke
+	$(TOOLS)/venv/bin/python bench/groups.py --smoke
 
 test: ## all that CI runs, stage by stage
-	@MAKE="$(MAKE)" .ci/stages tools:25 check:30 unit:20 sim:15 build:20 crash:20,clients:30,groups:30 fuzz:8 bench-smoke:6
+	@MAKE="$(MAKE)" .ci/stages tools:25 check:30 unit:20 sim:15 build:20 crash:20,clients:30,groups:30 fuzz:8 bench-smoke:10

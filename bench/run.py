@@ -8,70 +8,28 @@ Sizes come from the environment: BENCH_MIB, BENCH_SMALL_MIB, BENCH_ROUNDS, BENCH
 
 import argparse
 import os
-import random
-import shutil
-import statistics
-import sys
-import tempfile
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
+# First, since it says where `harness` is.
+from peers import GB, KAFKA, MIB, SETTLE_SECONDS, chosen, esker, interleaved, kafka, table
 
-import confluent_kafka  # noqa: E402
-import first_ack  # noqa: E402
+import confluent_kafka
+import first_ack
 
-from harness import tools  # noqa: E402
-from harness.broker import LOOPBACK, ApacheKafka, Esker, free_port  # noqa: E402
-from harness.clients import Confluent, create_topic  # noqa: E402
+from harness import tools
+from harness.clients import Confluent, create_topic
 
-MIB = 1024 * 1024
-GB = 1e9
 PARTITIONS = 6
-SETTLE_SECONDS = 3
 READ_SECONDS_MAX = 120
 PRODUCE_SECONDS_MAX = 1800
-KAFKA = "kafka 4.3.0"
-
-
-def esker(**options):
-    def make(folder):
-        store = options.get("store", "none")
-        url = store if store == "none" else f"file://{folder / 'objects'}"
-        settings = {"log.durability": options["durability"]}
-        if "segment" in options:
-            settings["log.segment.bytes"] = options["segment"]
-        broker = Esker(folder, object_store=url, options=settings)
-        broker.listen = broker.bootstrap = f"{LOOPBACK}:{free_port()}"
-        return broker
-
-    return make
-
-
-def kafka(folder):
-    broker = ApacheKafka(folder)
-    broker.format()
-    return broker
-
 
 PEERS = {
-    KAFKA: kafka,
+    KAFKA: kafka(),
     "relaxed": esker(durability="relaxed"),
     "durable": esker(durability="durable"),
     # Segments small enough that most of the data is offloaded while it is measured.
-    "durable+tier": esker(durability="durable", store="file", segment=16 * MIB),
+    "durable+tier": esker(durability="durable", store="file", settings={"log.segment.bytes": 16 * MIB}),
 }
-
-
-def touch_memory(folder, mebibytes):
-    """Fills the page cache once and lets it go: a virtual machine is given its memory at the first touch, which would
-    cost whichever peer comes first."""
-    chunk = os.urandom(MIB)
-    path = folder / "touch"
-    with path.open("wb") as file:
-        for _ in range(mebibytes):
-            file.write(chunk)
-    path.unlink()
 
 
 def spawn(broker):
@@ -142,27 +100,7 @@ def measure(make, folder, sizes):
         row["back after kill -9, s"] = first_ack.seconds(broker.bootstrap, spawn(broker))
     finally:
         broker.kill()
-        shutil.rmtree(folder, ignore_errors=True)
     return row
-
-
-def table(results, sizes, rounds):
-    """Medians and ranges per peer, with the ratio to Kafka where Kafka ran."""
-    lines = [f"{rounds} rounds, {sizes['large']} MiB of 1 KiB and {sizes['small']} MiB of 100 B records, {PARTITIONS} partitions"]
-    lines.append(f"{'':28}" + "".join(f"{peer:>36}" for peer in results))
-    for name in next(iter(results.values()))[0]:
-        cells = []
-        base = median(results[KAFKA], name) if KAFKA in results else None
-        for peer, rows in results.items():
-            values = [row[name] for row in rows]
-            ratio = f" x{median(rows, name) / base:.3f}" if base and peer != KAFKA else ""
-            cells.append(f"{median(rows, name):.3g} ({min(values):.3g}-{max(values):.3g}){ratio}")
-        lines.append(f"{name:28}" + "".join(f"{cell:>36}" for cell in cells))
-    return "\n".join(lines)
-
-
-def median(rows, name):
-    return statistics.median(row[name] for row in rows)
 
 
 def main():
@@ -174,19 +112,14 @@ def main():
         "small": int(os.environ.get("BENCH_SMALL_MIB", 4 if smoke else 256)),
     }
     rounds = int(os.environ.get("BENCH_ROUNDS", 1 if smoke else 3))
-    peers = os.environ.get("BENCH_PEERS", ",".join(PEERS)).split(",")
-    source = random.Random(int(os.environ.get("SEED", "1")))
-    results = {peer: [] for peer in peers}
-    scratch = Path(tempfile.mkdtemp(prefix="esker-bench-"))
-    try:
-        touch_memory(scratch, 3 * (sizes["large"] + sizes["small"]))
-        for number in range(rounds):
-            for peer in source.sample(peers, len(peers)):
-                results[peer].append(measure(PEERS[peer], scratch / f"{number}-{peer.replace(' ', '-')}", sizes))
-                print(f"round {number + 1} of {rounds}: {peer}", file=sys.stderr)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    print(table(results, sizes, rounds))
+    results = interleaved(
+        chosen(PEERS),
+        rounds,
+        lambda peer, folder: measure(PEERS[peer], folder, sizes),
+        3 * (sizes["large"] + sizes["small"]),
+    )
+    title = f"{rounds} rounds, {sizes['large']} MiB of 1 KiB and {sizes['small']} MiB of 100 B records, {PARTITIONS} partitions"
+    print(table(title, results))
 
 
 if __name__ == "__main__":

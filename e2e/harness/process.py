@@ -94,7 +94,18 @@ class Process:
 
     def rss_bytes(self):
         """Resident memory now."""
+        return self._status_bytes("VmRSS")
+
+    def rss_peak_bytes(self):
+        """The most resident memory since the start or since `forget_rss_peak`."""
+        return self._status_bytes("VmHWM")
+
+    def forget_rss_peak(self):
+        """The peak is from now on that of what follows."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def _status_bytes(self, key):
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{key}:"):
                 return int(line.split()[1]) * 1024
-        raise RuntimeError("no VmRSS: the process has ended")
+        raise RuntimeError(f"no {key}: the process has ended")

@@ -8,12 +8,12 @@ const LINES: &[&[&str]] = &[
     &["protocol"],
     &["client", "storage", "tier", "metadata", "coordinator"],
     &["server"],
-    &["operator", "simulation"],
+    &["operator", "simulation", "load"],
     &["e2e"],
 ];
 
 /// Where crates lie; those that do not exist yet are skipped.
-const FOLDERS: &[&str] = &["broker", ""];
+const FOLDERS: &[&str] = &["broker", "bench", ""];
 
 #[expect(
     clippy::disallowed_methods,

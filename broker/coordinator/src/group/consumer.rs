@@ -37,6 +37,7 @@ mod target;
 mod tests;
 mod upgrade;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -47,6 +48,7 @@ use esker_protocol::{ErrorCode, TopicId};
 use self::member::{JOIN_EPOCH, LEAVE_EPOCH, LEAVE_STATIC_EPOCH, Member, MemberState};
 use self::regexes::Looked;
 use self::state::State;
+use self::subscription::{TopicHashes, metadata_hash};
 use super::Timer;
 use crate::random::Random;
 use crate::record::{Key, Record};
@@ -85,6 +87,8 @@ pub(crate) struct ConsumerGroup {
     /// The metadata at which the group last looked at its topics.
     metadata_revision: Option<i64>,
     looked: Option<Looked>,
+    /// Not part of what the group is: what has been computed of the metadata.
+    topic_hashes: RefCell<TopicHashes>,
 }
 
 impl ConsumerGroup {
@@ -96,6 +100,7 @@ impl ConsumerGroup {
             touched: BTreeSet::new(),
             metadata_revision: None,
             looked: None,
+            topic_hashes: RefCell::default(),
         }
     }
 
@@ -110,6 +115,11 @@ impl ConsumerGroup {
     /// What members take in memory, about.
     pub(crate) fn bytes(&self) -> usize {
         self.state.bytes()
+    }
+
+    /// The hash over topics, as the group's epoch record carries it.
+    fn hash_of<'n>(&self, names: impl IntoIterator<Item = &'n str>, view: &View<'_>) -> i64 {
+        metadata_hash(names, view.topics, &mut self.topic_hashes.borrow_mut())
     }
 
     /// Whether no record of the group is left, so that it does not exist.

@@ -15,7 +15,7 @@ use super::check::Refusal;
 use super::find::Found;
 use super::member::{JOIN_EPOCH, Member, Metadata, Partitions};
 use super::reconcile::Reconciliation;
-use super::subscription::{TopicRegex, metadata_hash};
+use super::subscription::TopicRegex;
 use super::target::{Change, may_compute};
 use super::{ConsumerGroup, TimerKind, records};
 use crate::assignor::Assignment;
@@ -167,7 +167,7 @@ impl ConsumerGroup {
         let is_bumped = are_topics_changed || regex == RegexChange::Resolved;
         let mut epoch = self.state.epoch();
         if is_bumped || self.is_metadata_stale(view) {
-            let hash = metadata_hash(change.subscribed_topics().keys().copied(), view.topics);
+            let hash = self.hash_of(change.subscribed_topics().keys().copied(), view);
             if is_bumped || hash != self.state.metadata_hash() {
                 epoch = epoch.saturating_add(1);
                 records.push(records::epoch(&self.group_id, epoch, hash));

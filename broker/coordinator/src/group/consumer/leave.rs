@@ -8,7 +8,6 @@ use esker_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeart
 use super::check::Refusal;
 use super::member::{Current, LEAVE_STATIC_EPOCH, Member, Partitions};
 use super::state::Subscribers;
-use super::subscription::metadata_hash;
 use super::{ConsumerGroup, records};
 use crate::group::Timer;
 use crate::record::Record;
@@ -110,7 +109,7 @@ impl ConsumerGroup {
             }
         }
         topics.retain(|_, subscribers| !subscribers.is_none());
-        let hash = metadata_hash(topics.keys().copied(), view.topics);
+        let hash = self.hash_of(topics.keys().copied(), view);
         let epoch = self.state.epoch().saturating_add(1);
         records.push(records::epoch(&self.group_id, epoch, hash));
         records

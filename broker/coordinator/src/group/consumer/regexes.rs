@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::heartbeat::RegexChange;
 use super::member::Member;
 use super::state::{Resolved, Subscribers};
-use super::subscription::{TopicRegex, metadata_hash};
+use super::subscription::TopicRegex;
 use super::{ConsumerGroup, TimerKind, records};
 use crate::group::Timer;
 use crate::record::Record;
@@ -131,7 +131,7 @@ impl ConsumerGroup {
             records.push(record);
         }
         topics.retain(|_, subscribers| !subscribers.is_none());
-        let hash = metadata_hash(topics.keys().copied(), view.topics);
+        let hash = self.hash_of(topics.keys().copied(), view);
         if is_bumped || hash != self.state.metadata_hash() {
             let epoch = self.state.epoch().saturating_add(1);
             records.push(records::epoch(&self.group_id, epoch, hash));

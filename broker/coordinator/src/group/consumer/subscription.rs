@@ -8,6 +8,8 @@
 //! - `\C` and a repetition of what cannot be repeated (`**`, a lone `{`) are refused;
 //! - the size of what is compiled is bounded, not the count of a repetition (RE2J: 1000).
 
+use std::collections::BTreeMap;
+
 use esker_protocol::TopicId;
 use regex_automata::meta;
 use regex_automata::{Anchored, Input};
@@ -20,6 +22,9 @@ use crate::view::Topics;
 const REGEX_BYTES_MAX: usize = 256 << 10;
 /// The depth of nesting of one expression.
 const REGEX_DEPTH_MAX: u32 = 64;
+
+/// The topics whose hashes a group keeps.
+const TOPIC_HASHES_MAX: usize = 1000;
 
 /// A compiled regular expression that a whole topic name must match.
 #[derive(Debug, Clone)]
@@ -98,17 +103,49 @@ fn unquoted(pattern: &str) -> String {
 pub(crate) fn metadata_hash<'a>(
     names: impl IntoIterator<Item = &'a str>,
     topics: &dyn Topics,
+    known: &mut TopicHashes,
 ) -> i64 {
+    known.begin(topics.revision());
     let mut hashes = Vec::new();
     for name in names {
-        if let Some((id, partitions)) = topics.by_name(name) {
-            hashes.extend(topic_hash(id, name, partitions, topics).to_le_bytes());
+        if let Some(hash) = known.of(name, topics) {
+            hashes.extend(hash.to_le_bytes());
         }
     }
     if hashes.is_empty() {
         return 0;
     }
     XxHash3_64::oneshot(&hashes).cast_signed()
+}
+
+/// The hashes of a group's topics at one revision of the metadata: every member that comes or goes
+/// asks for them, and each walks over all partitions of its topic.
+#[derive(Debug, Default)]
+pub(crate) struct TopicHashes {
+    revision: Option<i64>,
+    /// At most [`TOPIC_HASHES_MAX`]; none for a topic that does not exist.
+    by_name: BTreeMap<String, Option<u64>>,
+}
+
+impl TopicHashes {
+    fn begin(&mut self, revision: i64) {
+        if self.revision != Some(revision) {
+            self.revision = Some(revision);
+            self.by_name.clear();
+        }
+    }
+
+    fn of(&mut self, name: &str, topics: &dyn Topics) -> Option<u64> {
+        if let Some(known) = self.by_name.get(name) {
+            return *known;
+        }
+        let found = topics.by_name(name);
+        let hash = found.map(|(id, partitions)| topic_hash(id, name, partitions, topics));
+        if self.by_name.len() < TOPIC_HASHES_MAX {
+            self.by_name.insert(name.to_owned(), hash);
+        }
+        hash
+    }
 }
 
 const TOPIC_HASH_VERSION: u8 = 0;

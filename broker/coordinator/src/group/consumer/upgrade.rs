@@ -8,7 +8,7 @@ use super::check::Refusal;
 use super::embedded;
 use super::member::{Classic, Current, MemberState, Metadata, Partitions};
 use super::records;
-use super::subscription::metadata_hash;
+use super::subscription::{TopicHashes, metadata_hash};
 use crate::assignor::Assignment;
 use crate::record::Record;
 use crate::view::View;
@@ -101,7 +101,8 @@ pub(crate) fn upgrade(
         };
         upgraded.push((member.id, metadata, current));
     }
-    let hash = metadata_hash(topics.iter().map(String::as_str), view.topics);
+    let names = topics.iter().map(String::as_str);
+    let hash = metadata_hash(names, view.topics, &mut TopicHashes::default());
 
     let mut records = Vec::new();
     for (id, metadata, _) in &upgraded {

@@ -1,8 +1,9 @@
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use esker_protocol::TopicId;
 
-use super::{RegexError, TopicRegex, metadata_hash};
+use super::{RegexError, TopicHashes, TopicRegex, metadata_hash};
 use crate::view::Topics;
 
 /// Name, id, and the racks of each partition.
@@ -54,10 +55,66 @@ fn the_metadata_hash_is_kafkas() {
     let hash = super::topic_hash(foo, many, 200, &large).cast_signed();
     assert_eq!(hash, 1_068_030_118_316_221_308);
     assert_eq!(
-        metadata_hash(["bar", "foo", "no such topic"], &topics),
+        metadata_hash(
+            ["bar", "foo", "no such topic"],
+            &topics,
+            &mut TopicHashes::default()
+        ),
         -98_040_700_989_490_133
     );
-    assert_eq!(metadata_hash(["no such topic"], &topics), 0);
+    let hash = metadata_hash(["no such topic"], &topics, &mut TopicHashes::default());
+    assert_eq!(hash, 0);
+}
+
+/// One topic that is looked at closely, at a revision of the metadata.
+struct Watched {
+    partitions: i32,
+    revision: i64,
+    looks: Cell<usize>,
+}
+
+impl Topics for Watched {
+    fn by_name(&self, _name: &str) -> Option<(TopicId, i32)> {
+        Some((TopicId([1; 16]), self.partitions))
+    }
+
+    fn by_id(&self, _id: TopicId) -> Option<(&str, i32)> {
+        Some(("foo", self.partitions))
+    }
+
+    fn racks(&self, _id: TopicId, _partition: i32) -> Vec<&str> {
+        self.looks.set(self.looks.get() + 1);
+        Vec::new()
+    }
+
+    fn for_each_name(&self, each: &mut dyn FnMut(&str)) {
+        each("foo");
+    }
+
+    fn revision(&self) -> i64 {
+        self.revision
+    }
+}
+
+#[test]
+fn partitions_are_walked_over_once_for_each_revision_of_the_metadata() {
+    let mut known = TopicHashes::default();
+    let mut topics = Watched {
+        partitions: 3,
+        revision: 7,
+        looks: Cell::new(0),
+    };
+    let first = metadata_hash(["foo"], &topics, &mut known);
+    assert_eq!(metadata_hash(["foo"], &topics, &mut known), first);
+    assert_eq!(topics.looks.get(), 3);
+
+    topics.partitions = 4;
+    topics.revision = 8;
+    let grown = metadata_hash(["foo"], &topics, &mut known);
+    assert_ne!(grown, first);
+    assert_eq!(topics.looks.get(), 7);
+    let anew = metadata_hash(["foo"], &topics, &mut TopicHashes::default());
+    assert_eq!(grown, anew);
 }
 
 #[test]

@@ -1,0 +1,147 @@
+//! Offsets: as fast as they are answered, one at a time on each connection.
+
+use std::time::Duration;
+
+use esker_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, offset_commit_request};
+use futures::future::try_join_all;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::arguments::Commits;
+use crate::call::{Failure, Link};
+use crate::latency::Latencies;
+use crate::phase;
+use crate::target::{Target, Topic};
+
+/// The last version that names topics; later ones name their ids.
+const NAMES_UNTIL: i16 = 9;
+
+/// Who commits.
+pub(crate) struct Author<'a> {
+    pub(crate) group: &'a str,
+    /// Empty for whoever is no member.
+    pub(crate) member_id: &'a str,
+    /// -1 for whoever is no member.
+    pub(crate) epoch: i32,
+}
+
+/// Commits one offset for every partition of the topic.
+pub(crate) async fn commit(
+    link: &Link,
+    author: &Author<'_>,
+    topic: &Topic,
+    offset: i64,
+) -> Result<(), Failure> {
+    let partition = |partition_index| offset_commit_request::OffsetCommitRequestPartition {
+        partition_index,
+        committed_offset: offset,
+        committed_leader_epoch: -1,
+        committed_metadata: Some("".into()),
+    };
+    let request = OffsetCommitRequest {
+        group_id: author.group.into(),
+        generation_id_or_member_epoch: author.epoch,
+        member_id: author.member_id.into(),
+        topics: vec![offset_commit_request::OffsetCommitRequestTopic {
+            name: topic.name.as_str().into(),
+            partitions: (0..topic.partitions).map(partition).collect(),
+            ..Default::default()
+        }],
+        ..OffsetCommitRequest::default()
+    };
+    let read = |answer: &OffsetCommitResponse<'_>| {
+        let topics = answer.topics.iter();
+        let mut codes = topics.flat_map(|topic| topic.partitions.iter().map(|one| one.error_code));
+        (codes.find(|code| *code != 0).unwrap_or(0), ())
+    };
+    link.call(Some(NAMES_UNTIL), &request, read).await
+}
+
+pub(crate) async fn run(target: &Target, options: &Commits) -> Result<(), Failure> {
+    let topic = target.make_topic(&[]).await?;
+    let links = target.links(usize::from(options.connections)).await?;
+    if let Some(link) = links.first() {
+        target.find_coordinator(link).await?;
+    }
+    phase::ended("prepare", json!({ "connections": links.len() })).await;
+
+    let began = Instant::now();
+    let until = began + Duration::from_secs(options.seconds);
+    let committing = links.iter().zip(0..).map(|(link, connection)| {
+        let groups = (0..).map(move |round| {
+            turn(
+                connection,
+                options.connections.into(),
+                round,
+                options.groups,
+            )
+        });
+        keep_committing(link, target, &topic, groups, until)
+    });
+    let mut latencies = Latencies::new();
+    for more in try_join_all(committing).await? {
+        latencies.merge(&more);
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
+    let figures = json!({
+        "seconds": seconds,
+        "commits": latencies.count(),
+        "p50_ms": ms(latencies.percentile(50)),
+        "p99_ms": ms(latencies.percentile(99)),
+        "max_ms": ms(latencies.max()),
+        "again": target.counts.again(),
+    });
+    phase::ended("commit", figures).await;
+    Ok(())
+}
+
+async fn keep_committing(
+    link: &Link,
+    target: &Target,
+    topic: &Topic,
+    groups: impl Iterator<Item = u32>,
+    until: Instant,
+) -> Result<Latencies, Failure> {
+    let mut latencies = Latencies::new();
+    for (offset, group) in (0..).zip(groups) {
+        let asked = Instant::now();
+        if asked >= until {
+            break;
+        }
+        let author = Author {
+            group: &format!("{}-{group}", target.name),
+            member_id: "",
+            epoch: -1,
+        };
+        commit(link, &author, topic, offset).await?;
+        latencies.add(asked.elapsed());
+    }
+    Ok(latencies)
+}
+
+/// Which group a connection commits for in a round: all connections together come to all groups.
+fn turn(connection: u32, connections: u32, round: u32, groups: u32) -> u32 {
+    let turn = u64::from(connection) + u64::from(connections) * u64::from(round);
+    u32::try_from(turn % u64::from(groups)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn connections_together_come_to_every_group() {
+        for (groups, connections) in [(1, 1), (10, 5), (10, 3), (1000, 100), (7, 20), (100, 64)] {
+            let rounds = 0..groups;
+            let turns = rounds.flat_map(|round| {
+                (0..connections).map(move |at| turn(at, connections, round, groups))
+            });
+            let seen: BTreeSet<u32> = turns.collect();
+            let all: BTreeSet<u32> = (0..groups).collect();
+            assert_eq!(seen, all, "{groups} groups, {connections} connections");
+        }
+    }
+}
