@@ -153,8 +153,7 @@ impl Shared {
         }
         let leading = partition.leading().ok_or(ErrorCode::NotLeaderOrFollower)?;
         match current {
-            // Kafka takes every negative epoch for none.
-            current if current < LeaderEpoch(0) => Ok(partition),
+            LeaderEpoch::NONE => Ok(partition),
             current if current < leading => Err(ErrorCode::FencedLeaderEpoch),
             current if current > leading => Err(ErrorCode::UnknownLeaderEpoch),
             _ => Ok(partition),

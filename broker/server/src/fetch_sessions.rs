@@ -29,13 +29,23 @@ const EVICTION_AGE: Duration = Duration::from_secs(120);
 const EPOCH_FIRST: i32 = 0;
 const EPOCH_FINAL: i32 = -1;
 
+/// A topic, as requests name it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    /// By its name.
+    Name(Arc<str>),
+    /// By its id.
+    Id(TopicId),
+}
+
 /// What a request asks of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interest {
-    /// The topic's name; empty where it is named by id.
-    pub topic: Arc<str>,
-    /// The topic's id; zero where it is named by name.
-    pub id: TopicId,
+    /// The topic.
+    pub topic: Topic,
+    /// The name of a topic that goes by its id, if it is or has been known: a topic that went is
+    /// told from one that never was.
+    pub name: Option<Arc<str>>,
     /// The partition's number.
     pub index: i32,
     /// The offset to read from.
@@ -49,11 +59,19 @@ pub struct Interest {
 }
 
 /// A partition by the name that the session has for it.
-pub type Key = (Arc<str>, TopicId, i32);
+pub type Key = (Topic, i32);
 
 impl Interest {
-    fn key(&self) -> Key {
-        (Arc::clone(&self.topic), self.id, self.index)
+    /// The partition that is asked for.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        (self.topic.clone(), self.index)
+    }
+
+    fn learn_name(&mut self, name_of: impl Fn(TopicId) -> Option<Arc<str>>) {
+        if let (None, Topic::Id(id)) = (&self.name, &self.topic) {
+            self.name = name_of(*id);
+        }
     }
 }
 
@@ -89,6 +107,17 @@ pub enum Opened {
         /// The epoch that the session has while this request is the latest.
         epoch: i32,
     },
+}
+
+impl Opened {
+    /// The session that the request continues, 0 for none.
+    #[must_use]
+    pub fn session_id(&self) -> i32 {
+        match self {
+            Opened::None | Opened::New { .. } => 0,
+            Opened::Continued { session, .. } => lock(session).id,
+        }
+    }
 }
 
 /// One session.
@@ -139,12 +168,21 @@ impl Session {
     fn set(&mut self, interest: Interest) {
         let known = self.turn_of.get(&interest.key());
         match known.and_then(|turn| self.turns.get_mut(turn)) {
-            Some(remembered) => remembered.interest = interest,
+            Some(remembered) => {
+                let name = remembered.interest.name.take().or(interest.name);
+                remembered.interest = Interest { name, ..interest };
+            }
             None => self.push(Remembered {
                 interest,
                 high_watermark: -1,
                 log_start: -1,
             }),
+        }
+    }
+
+    fn learn_names(&mut self, name_of: impl Fn(TopicId) -> Option<Arc<str>>) {
+        for remembered in self.turns.values_mut() {
+            remembered.interest.learn_name(&name_of);
         }
     }
 
@@ -281,10 +319,12 @@ impl FetchSessions {
         &self,
         (id, epoch): (i32, i32),
         by_id: bool,
-        listed: Vec<Interest>,
+        mut listed: Vec<Interest>,
         forgotten: &[Key],
+        name_of: impl Fn(TopicId) -> Option<Arc<str>>,
         now: Instant,
     ) -> Result<(Opened, Vec<Interest>), ErrorCode> {
+        listed.iter_mut().for_each(|one| one.learn_name(&name_of));
         let mut cache = lock(&self.cache);
         if epoch == EPOCH_FIRST || epoch == EPOCH_FINAL {
             cache.remove(id);
@@ -319,6 +359,7 @@ impl FetchSessions {
             cache.remove(id);
             return Ok((Opened::None, listed));
         }
+        session.learn_names(&name_of);
         session.epoch = next_epoch(epoch);
         let (opened, all, len) = (
             Opened::Continued {
@@ -380,8 +421,7 @@ impl FetchSessions {
         mut random: impl FnMut() -> u64,
     ) -> i32 {
         let mut cache = lock(&self.cache);
-        let has_room = !interests.is_empty() && cache.make_room(self.slots, interests.len(), now);
-        if !has_room {
+        if !cache.make_room(self.slots, interests.len(), now) {
             return 0;
         }
         let id = loop {
@@ -391,11 +431,13 @@ impl FetchSessions {
             }
         };
         let mut session = Session::new(id, by_id);
-        for interest in interests {
-            session.set(interest.clone());
-        }
+        // Turns begin with the next request: in this one, whoever got records keeps its place.
         for (interest, answered) in interests.iter().zip(answered) {
-            session.note(&interest.key(), answered);
+            session.push(Remembered {
+                interest: interest.clone(),
+                high_watermark: answered.high_watermark,
+                log_start: answered.log_start,
+            });
         }
         let partitions = session.len();
         cache.partitions += partitions;
@@ -428,8 +470,8 @@ mod tests {
 
     fn interest(index: i32, offset: i64) -> Interest {
         Interest {
-            topic: "t".into(),
-            id: TopicId::ZERO,
+            topic: Topic::Name("t".into()),
+            name: None,
             index,
             offset,
             max_bytes: 100,
@@ -467,7 +509,7 @@ mod tests {
         fn full(&mut self, id: i32, interests: &[Interest], answered: &[Answered]) -> i32 {
             let (opened, all) = self
                 .sessions
-                .open((id, 0), false, interests.to_vec(), &[], self.now)
+                .open((id, 0), false, interests.to_vec(), &[], |_| None, self.now)
                 .unwrap();
             assert_eq!(all, interests);
             self.random += 1 << 33;
@@ -489,11 +531,16 @@ mod tests {
         ) -> Result<(Opened, Vec<i32>, Vec<Interest>), ErrorCode> {
             let forgotten: Vec<Key> = forgotten
                 .iter()
-                .map(|index| ("t".into(), TopicId::ZERO, *index))
+                .map(|index| (Topic::Name("t".into()), *index))
                 .collect();
-            let (opened, all) =
-                self.sessions
-                    .open((id, epoch), false, listed.to_vec(), &forgotten, self.now)?;
+            let (opened, all) = self.sessions.open(
+                (id, epoch),
+                false,
+                listed.to_vec(),
+                &forgotten,
+                |_| None,
+                self.now,
+            )?;
             let indexes = all.iter().map(|one| one.index).collect();
             Ok((opened, indexes, all))
         }
@@ -543,6 +590,53 @@ mod tests {
     }
 
     #[test]
+    fn turns_begin_with_the_second_request() {
+        let mut harness = Harness::new(10);
+        let all: Vec<Interest> = (0..3).map(|index| interest(index, 0)).collect();
+        let mut answered = [quiet(1); 3];
+        answered[0].has_records = true;
+        let id = harness.full(0, &all, &answered);
+        let (_, indexes, _) = harness.next(id, 1, &[], &[]).unwrap();
+        assert_eq!(indexes, [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_session_remembers_the_name_of_a_topic_that_went() {
+        let sessions = FetchSessions::new(10);
+        let now = Instant::now();
+        let topic = TopicId([1; 16]);
+        let asked = Interest {
+            topic: Topic::Id(topic),
+            ..interest(0, 0)
+        };
+        let known = |_| Some(Arc::from("t"));
+        let unknown = |_| None;
+        let name = |all: &[Interest]| all[0].name.as_deref().map(str::to_owned);
+
+        let (opened, all) = sessions
+            .open((0, 0), true, vec![asked.clone()], &[], unknown, now)
+            .unwrap();
+        assert_eq!(name(&all), None);
+        let (id, _) = sessions
+            .answer(&opened, &all, &[quiet(-1)], now, || 1 << 33)
+            .unwrap();
+        for (epoch, listed, seen) in [
+            (1, vec![], None),
+            // Now there is such a topic, and from now on it is remembered.
+            (2, vec![], Some("t".to_owned())),
+            (3, vec![], Some("t".to_owned())),
+            (4, vec![asked], Some("t".to_owned())),
+        ] {
+            let opened = if epoch == 2 {
+                sessions.open((id, epoch), true, listed, &[], known, now)
+            } else {
+                sessions.open((id, epoch), true, listed, &[], unknown, now)
+            };
+            assert_eq!(name(&opened.unwrap().1), seen, "{epoch}");
+        }
+    }
+
+    #[test]
     fn after_an_error_the_recovery_is_told() {
         let mut harness = Harness::new(10);
         let id = harness.full(0, &[interest(0, 0)], &[quiet(1)]);
@@ -580,7 +674,7 @@ mod tests {
         );
         let by_id = harness
             .sessions
-            .open((id, 1), true, Vec::new(), &[], harness.now);
+            .open((id, 1), true, Vec::new(), &[], |_| None, harness.now);
         assert_eq!(by_id.err(), Some(ErrorCode::FetchSessionTopicIdError));
         // A second request before the first is answered takes its place.
         let (first, _, all) = harness.next(id, 1, &[], &[]).unwrap();
@@ -589,6 +683,7 @@ mod tests {
             .sessions
             .answer(&first, &all, &[quiet(1)], harness.now, || 0);
         assert_eq!(late.err(), Some(ErrorCode::InvalidFetchSessionEpoch));
+        assert_eq!(first.session_id(), id);
     }
 
     #[test]
@@ -604,6 +699,12 @@ mod tests {
         let third = harness.full(0, &[interest(0, 0)], &[quiet(1)]);
         let closed = harness.next(third, -1, &[interest(0, 0)], &[]).unwrap();
         assert!(matches!(closed.0, Opened::None));
+        assert!(harness.sessions.is_empty());
+        // A full request for nothing opens a session; the next one must add something to it.
+        let empty = harness.full(0, &[], &[]);
+        assert_eq!(harness.sessions.len(), 1);
+        let (opened, ..) = harness.next(empty, 1, &[], &[]).unwrap();
+        assert!(matches!(opened, Opened::None));
         assert!(harness.sessions.is_empty());
     }
 

@@ -34,6 +34,9 @@ pub mod produce;
 pub mod sync_group;
 pub mod update_features;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use bytes::Bytes;
 use esker_protocol::frame::{self, RequestFrame};
 use esker_protocol::primitive::Response;
@@ -72,5 +75,65 @@ impl Answer {
             version: request.version,
             correlation_id: request.correlation_id,
         }
+    }
+}
+
+/// Keeps one item of each key, the last one, where the first one stood: so does Kafka where a request
+/// names one thing twice.
+pub(crate) fn once_each<T, K: Ord>(
+    items: impl IntoIterator<Item = T>,
+    key: impl Fn(&T) -> K,
+) -> Vec<T> {
+    let mut kept: Vec<T> = Vec::new();
+    let mut places = BTreeMap::new();
+    for item in items {
+        match places.entry(key(&item)) {
+            Entry::Vacant(place) => {
+                place.insert(kept.len());
+                kept.push(item);
+            }
+            Entry::Occupied(place) => {
+                if let Some(kept) = kept.get_mut(*place.get()) {
+                    *kept = item;
+                }
+            }
+        }
+    }
+    kept
+}
+
+/// Puts the values of each key together, in the order in which keys and values come.
+pub(crate) fn grouped<K: Ord + Clone, V>(
+    pairs: impl IntoIterator<Item = (K, V)>,
+) -> Vec<(K, Vec<V>)> {
+    let mut groups: Vec<(K, Vec<V>)> = Vec::new();
+    let mut places = BTreeMap::new();
+    for (key, value) in pairs {
+        let place = *places.entry(key.clone()).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some((_, values)) => values.push(value),
+            None => groups.push((key, vec![value])),
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_twice_counts_once_as_named_last() {
+        let named = [("a", 1), ("b", 2), ("a", 3), ("c", 4), ("a", 5)];
+        assert_eq!(
+            once_each(named, |(name, _)| *name),
+            [("a", 5), ("b", 2), ("c", 4)]
+        );
+    }
+
+    #[test]
+    fn groups_come_in_the_order_of_their_first() {
+        let pairs = [("b", 1), ("a", 2), ("b", 3)];
+        assert_eq!(grouped(pairs), [("b", vec![1, 3]), ("a", vec![2])]);
     }
 }

@@ -391,11 +391,44 @@ async fn produce_refuses_what_kafka_refuses_with_its_codes() {
     check(
         &mut wire,
         "topic",
-        transactional,
+        transactional.clone(),
         -1,
-        ErrorCode::InvalidTxnState,
+        ErrorCode::TransactionalIdAuthorizationFailed,
     )
     .await;
+    let mut request = common::produce_request("topic", transactional.into(), -1);
+    request.transactional_id = Some(Cow::Borrowed("transactions"));
+    let code = wire
+        .call(12, &request, |r: ProduceResponse<'_>| {
+            r.responses[0].partition_responses[0].error_code
+        })
+        .await;
+    assert_eq!(code, ErrorCode::InvalidTxnState.code());
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_a_request_names_twice_is_written_once() {
+    let broker = common::start(&Stores::new(), &[]).await;
+    let mut wire = Wire::connect(&broker).await;
+    create(&mut wire, "topic", 1, &[]).await;
+    let (first, last) = (batch(&[b"first"], NOW), batch(&[b"the last"], NOW));
+    let mut request = common::produce_request("topic", first, -1);
+    let again = common::produce_request("topic", last.clone(), -1);
+    let empty = common::produce_request("nothing", last.clone(), -1);
+    request.topic_data.extend(again.topic_data);
+    request.topic_data.extend(empty.topic_data);
+    request.topic_data[2].partition_data.clear();
+    let answered = wire
+        .call(12, &request, |r: ProduceResponse<'_>| {
+            let partitions = r.responses.iter().flat_map(|t| &t.partition_responses);
+            let answered: Vec<_> = partitions.map(|p| (p.error_code, p.base_offset)).collect();
+            (r.responses.len(), answered)
+        })
+        .await;
+    assert_eq!(answered, (1, vec![(0, 0)]));
+    let (code, _, records) = fetch(&mut wire, "topic", 0, 1 << 20).await;
+    assert_eq!((code, records.len()), (0, last.len()));
     broker.stop().await;
 }
 

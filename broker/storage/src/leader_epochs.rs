@@ -61,16 +61,18 @@ impl LeaderEpochs {
         epoch: LeaderEpoch,
         end: Offset,
     ) -> Option<(LeaderEpoch, Offset)> {
-        let latest = self.latest();
-        if epoch < LeaderEpoch(0) || epoch > latest {
+        if epoch == LeaderEpoch::NONE || epoch > self.latest() {
             return None;
         }
         let count = self.entries.partition_point(|&(entry, _)| entry <= epoch);
         let found = count
             .checked_sub(1)
             .and_then(|index| self.entries.get(index));
-        let ends = self.entries.get(count).map_or(end, |&(_, start)| start);
-        Some((found.map_or(epoch, |&(found, _)| found), ends))
+        let next = self.entries.get(count).map(|&(_, start)| start);
+        match found {
+            Some(&(found, _)) => Some((found, next.unwrap_or(end))),
+            None => Some((epoch, next?)),
+        }
     }
 
     /// The entries that say something about `start..end`.
@@ -173,16 +175,20 @@ mod tests {
                 .map(|(epoch, end)| (epoch.0, end.0))
         };
         assert_eq!(end(-1), None);
+        // No epoch is that low, and it is below all known ones nevertheless.
+        assert_eq!(end(-5), Some((-5, 0)));
         assert_eq!(end(0), Some((0, 0)));
         assert_eq!(end(1), Some((1, 10)));
         assert_eq!(end(2), Some((1, 10)));
         assert_eq!(end(3), Some((3, 20)));
         assert_eq!(end(5), Some((5, 30)));
         assert_eq!(end(9), None);
-        assert_eq!(
-            LeaderEpochs::default().end_offset(LeaderEpoch(0), Offset(0)),
-            None
-        );
+        for epoch in [-5, 0] {
+            assert_eq!(
+                LeaderEpochs::default().end_offset(LeaderEpoch(epoch), Offset(0)),
+                None
+            );
+        }
     }
 
     #[test]

@@ -104,6 +104,26 @@ def produce_of_one_partition_twice_in_a_request(s):
 
 
 @case
+def produce_of_one_topic_twice_in_a_request(s):
+    topic = s.topic(partitions=2)
+    body = produce_body(topic, batch(Record(b"first")))
+    again = produce_body(topic, batch(Record(b"second")))["TopicData"][0]
+    again["PartitionData"].append({"Index": 1, "Records": batch()})
+    body["TopicData"] += [{"Name": UNKNOWN.name, "TopicId": UNKNOWN.id, "PartitionData": [{"Index": 0, "Records": batch()}]}, again]
+    s.ask("Produce", body, SOME)
+    s.ask("Produce", {**body, "Acks": 3}, SOME, label="refused")
+    for partition in range(2):
+        read(s, topic, partition)
+
+
+@case
+def produce_without_patience(s):
+    topic = s.topic()
+    for timeout in (0, -1):
+        s.ask("Produce", produce_body(topic, batch(), timeout=timeout), SOME, label=f"timeout {timeout}")
+
+
+@case
 def produce_of_no_batch_or_several(s):
     flaws = (
         ("empty", b""),
@@ -444,6 +464,11 @@ def produce_with_half_a_producer(s):
 def produce_of_a_transaction_without_its_id(s):
     topic = s.topic()
     s.ask("Produce", produce_body(topic, batch(producer=(7006, 0, 0), attributes=TRANSACTIONAL)), label="no transactional id")
+    body = produce_body(topic, batch())
+    body["TopicData"][0]["PartitionData"].append({"Index": 7, "Records": batch(attributes=TRANSACTIONAL)})
+    s.ask("Produce", body, SOME, label="one batch of two")
+    s.ask("Produce", {**body, "Acks": 5}, SOME, label="no such acks either")
+    read(s, topic)
 
 
 @case

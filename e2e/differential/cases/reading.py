@@ -6,6 +6,8 @@ from ..script import Topic, fetch_body
 from . import case
 
 UNKNOWN = Topic("no-such-topic", NOBODYS_ID)
+# `max.incremental.fetch.session.cache.slots`, and a full cache is not asked for more by others.
+SLOTS = 1000
 TURNS = (4, 5, 7, 9, 11, 12, 13, 16, 18)
 BY_NAME, BY_ID = 12, 17
 
@@ -102,6 +104,33 @@ def fetch_that_waits(s):
 
 
 @case
+def fetch_of_what_is_missing_waits_with_the_others(s):
+    topic = filled(s)
+    reader = s.link()
+    for version in (4, 12, 13, 17):
+        end = s.produce(topic, batch()) + 1
+        s.send("Fetch", fetch_body((UNKNOWN, 0, 0), (topic, 0, end), (topic, 7, 0), wait=20_000), version, link=reader)
+        s.pause(0.2)
+        s.produce(topic, batch(Record(b"comes")))
+        s.receive("a record comes", link=reader)
+    s.ask("Fetch", fetch_body((UNKNOWN, 0, 0), wait=20_000), TURNS, label="nothing to wait for")
+
+
+@case
+def fetch_with_odd_numbers(s):
+    topic = filled(s)
+    for offset in (0, 6):
+        s.ask("Fetch", fetch_body((topic, 0, offset), wait=-1), TURNS, label=f"negative wait from {offset}")
+        s.ask("Fetch", fetch_body((topic, 0, offset), wait=50, min_bytes=-1), TURNS, label=f"negative minimum from {offset}")
+        s.ask("Fetch", fetch_body((topic, 0, offset), max_bytes=-1), TURNS, label=f"negative limit from {offset}")
+        part = {"PartitionMaxBytes": -1}
+        s.ask("Fetch", fetch_body((topic, 0, offset, part)), TURNS, label=f"negative limit of a partition from {offset}")
+    s.ask("Fetch", fetch_body((topic, 0, 9), max_bytes=-1), TURNS, label="negative limit out of range")
+    s.ask("Fetch", fetch_body((topic, 0, 0, {"LastFetchedEpoch": -5})), (12, 17), label="negative last epoch")
+    s.ask("Fetch", fetch_body((topic, 0, 0), isolation=7), TURNS, label="no such isolation")
+
+
+@case
 def fetch_as_a_replica_that_is_none(s):
     topic = filled(s)
     for replica in (-2, -3, 0, 2):
@@ -122,6 +151,13 @@ def fetch_of_one_partition_twice(s):
     body = fetch_body((topic, 0, 0))
     body["Topics"][0]["Partitions"].append({"Partition": 0, "FetchOffset": 4, "PartitionMaxBytes": 1000})
     s.ask("Fetch", body, (4, 12, 17))
+
+
+@case
+def fetch_of_one_topic_twice(s):
+    topic, other = filled(s, partitions=2), filled(s, suffix="other")
+    wanted = ((topic, 0, 4), (other, 0, 4), (topic, 1, 0), (UNKNOWN, 0, 0), (other, 0, 5), (topic, 0, 6))
+    s.ask("Fetch", fetch_body(*wanted), (4, 12, 17))
 
 
 @case
@@ -179,6 +215,77 @@ def fetch_session_errors(s):
         s.ask("Fetch", fetch_body(session=(0, 5)), version, label="an epoch without a session")
         s.ask("Fetch", fetch_body((topic, 0, 0), session=(-7, -1)), version, label="negative session")
         s.ask("Fetch", fetch_body((topic, 0, 0), session=(0, -5)), version, label="negative epoch")
+
+
+@case
+def fetch_session_that_two_requests_share(s):
+    topic = filled(s)
+    for version in (7, 12, 17):
+        number = session(s, [(topic, 0, 6)], version, "open")
+        other = s.link()
+        s.send("Fetch", fetch_body(session=(number, 1), wait=1000), version, link=other)
+        s.pause(0.3)
+        s.ask("Fetch", fetch_body(session=(number, 2)), version, label="overtakes")
+        s.receive("overtaken", link=other)
+        s.ask("Fetch", fetch_body(session=(number, 3)), version, label="goes on")
+
+
+@case
+def fetch_session_forgets(s):
+    topic, other = filled(s, partitions=3), filled(s, suffix="other")
+    for version in (7, 12, 13, 18):
+        number = session(s, [(topic, 0, 0), (topic, 1, 0), (other, 0, 6)], version, "open")
+        s.ask("Fetch", fetch_body(session=(number, 1), forgotten=[(topic, 2, 9, -1), (UNKNOWN, 0)]), version, label="strangers")
+        s.ask("Fetch", fetch_body((topic, 2, 0), session=(number, 2), forgotten=[(topic, 2)]), version, label="what it adds")
+        s.ask("Fetch", fetch_body((topic, 0, 2), session=(number, 3), forgotten=[(topic, 0, 0)]), version, label="what it moves")
+        s.ask("Fetch", fetch_body(session=(number, 4)), version, label="the rest")
+        s.ask(
+            "Fetch", fetch_body((topic, 2, 0), session=(number, 5), forgotten=[(topic, 1), (other, 0)]), version, label="all others"
+        )
+        s.ask("Fetch", fetch_body((topic, 0, 4), session=(number, 6)), version, label="added again, as a new one")
+        s.ask("Fetch", fetch_body(session=(number, 7), forgotten=[(topic, 0, 1, 2)]), version, label="all")
+        s.ask("Fetch", fetch_body((topic, 0, 4), session=(number, 8)), version, label="none is left")
+
+
+@case
+def fetch_session_of_partitions_named_twice(s):
+    topic = filled(s, partitions=2)
+    for version in (7, 12, 13, 18):
+        number = session(s, [(topic, 0, 0), (topic, 1, 0), (topic, 0, 4)], version, "open")
+        s.ask("Fetch", fetch_body(session=(number, 1)), version, label="what is remembered")
+        s.ask("Fetch", fetch_body((topic, 0, 2), (topic, 0, 6), session=(number, 2)), version, label="moved twice")
+
+
+@case
+def fetch_session_of_topics_that_take_turns(s):
+    topic, other = s.topic(partitions=2), s.topic("other")
+    for version in (7, 12, 18):
+        ends = [s.produce(topic, batch(), partition) + 1 for partition in range(2)]
+        end = s.produce(other, batch()) + 1
+        number = session(s, [(topic, 0, ends[0]), (other, 0, end), (topic, 1, ends[1])], version, "open")
+        for partition in range(2):
+            s.produce(topic, batch(), partition)
+        s.ask("Fetch", fetch_body(session=(number, 1)), version, label="around a quiet one")
+        s.produce(other, batch())
+        s.ask("Fetch", fetch_body(session=(number, 2)), version, label="whoever had records comes last")
+        s.ask("Fetch", fetch_body((topic, 0, ends[0] + 1), session=(number, 3)), version, label="moved in its place")
+
+
+@case
+def fetch_session_when_there_are_too_many(s):
+    topic = filled(s)
+    link = s.link()
+
+    def quietly(wanted):
+        link.send("Fetch", 12, fetch_body((topic, 0, 6), session=wanted))
+        return link.receive()["SessionId"]
+
+    opened = [number for _ in range(SLOTS + 8) if (number := quietly((0, 0)))]
+    s.ask("Fetch", fetch_body((topic, 0, 0), session=(0, 0)), (7, 12, 18), label="no room, and an answer all the same")
+    for number in opened:
+        quietly((number, -1))
+    number = session(s, [(topic, 0, 0)], 12, "room again")
+    s.ask("Fetch", fetch_body((topic, 0, 0), session=(number, -1)), 12, label="close")
 
 
 @case
@@ -267,7 +374,7 @@ def list_offsets_of_every_kind(s):
     ):
         s.ask("ListOffsets", offsets(topic, time), label=f"timestamp {time}")
         s.ask("ListOffsets", offsets(empty, time), label=f"timestamp {time} of an empty log")
-    for isolation in (0, 1):
+    for isolation in (0, 1, 2, -1):
         s.ask("ListOffsets", {**offsets(topic, -1), "IsolationLevel": isolation}, label=f"isolation {isolation}")
 
 
@@ -299,8 +406,14 @@ def list_offsets_of_what_is_not_there(s):
 
 @case
 def list_offsets_of_one_partition_twice(s):
-    topic = filled(s)
+    topic = filled(s, partitions=2)
     s.ask("ListOffsets", offsets(topic, -1, -2), label="twice in one topic")
+    body = offsets(topic, -1)
+    body["Topics"].append(offsets(topic, -1)["Topics"][0])
+    s.ask("ListOffsets", body, label="in two topics")
+    body["Topics"][1]["Partitions"][0]["PartitionIndex"] = 1
+    s.ask("ListOffsets", body, (1, 7, 11), label="two partitions in two topics of one name")
+    s.ask("ListOffsets", {"ReplicaId": -1, "Topics": [{"Name": topic.name, "Partitions": []}]}, (1, 7, 11), label="no partition")
 
 
 @case
@@ -328,6 +441,8 @@ def offset_for_leader_epoch(s):
     s.ask("OffsetForLeaderEpoch", epochs(topic, (7, -1, 0)), label="unknown partition")
     s.ask("OffsetForLeaderEpoch", epochs(UNKNOWN, (0, -1, 0)), label="unknown topic")
     s.ask("OffsetForLeaderEpoch", epochs(topic, (0, -1, 0), (1, -1, 0)), label="two")
+    s.ask("OffsetForLeaderEpoch", epochs(topic, (0, -1, 0), (0, -1, 1)), label="one twice")
+    s.ask("OffsetForLeaderEpoch", epochs(topic), label="no partition")
     s.ask("OffsetForLeaderEpoch", {"ReplicaId": -2, "Topics": []}, label="none")
     for replica in (-1, -2, 0, 1, 2):
         s.ask("OffsetForLeaderEpoch", epochs(topic, (0, -1, 0), replica=replica), (3, 4), label=f"replica {replica}")
@@ -370,3 +485,44 @@ def delete_records_errors(s):
     s.produce(both, batch(Record(b"v", b"k")))
     s.ask("DeleteRecords", below(both, 1), label="a topic that is compacted and deleted from")
     s.ask("DeleteRecords", below(Topic("__consumer_offsets", ""), 0), label="an internal topic")
+
+
+@case
+def delete_records_of_several_partitions(s):
+    for version in s.versions("DeleteRecords"):
+        topic = filled(s, suffix=f"t{version}", partitions=3)
+        for partition in (1, 2):
+            s.produce(topic, batch(), partition)
+        body = below(topic, 2)
+        parts = body["Topics"][0]["Partitions"]
+        parts += [{"PartitionIndex": index, "Offset": offset} for index, offset in ((1, 1), (2, 5), (7, 0))]
+        body["Topics"] += below(UNKNOWN, 0)["Topics"]
+        s.ask("DeleteRecords", body, version, label="some of each")
+        body = below(topic, 1)
+        body["Topics"][0]["Partitions"].append({"PartitionIndex": 0, "Offset": 3})
+        s.ask("DeleteRecords", body, version, label="one partition twice")
+        body = below(topic, 9)
+        body["Topics"][0]["Partitions"].append({"PartitionIndex": 0, "Offset": 4})
+        s.ask("DeleteRecords", body, version, label="one partition twice, wrong at first")
+        s.ask("DeleteRecords", {"Topics": [{"Name": topic.name, "Partitions": []}]}, version, label="no partition")
+        s.ask("DeleteRecords", {**below(topic, 5), "TimeoutMs": 0}, version, label="without patience")
+        for partition in range(3):
+            s.ask("ListOffsets", offsets(topic, -2, partition=partition), 7, label="log start")
+            s.ask("ListOffsets", offsets(topic, -4, partition=partition), 11, label="local log start")
+
+
+@case
+def delete_records_under_a_session(s):
+    for version in (7, 12, 18):
+        topic = filled(s, suffix=f"t{version}")
+        number = session(s, [(topic, 0, 6)], version, "open")
+        s.quiet("DeleteRecords", below(topic, 3))
+        s.ask("Fetch", fetch_body(session=(number, 1)), version, label="the log start is news")
+        s.ask("Fetch", fetch_body(session=(number, 2)), version, label="and old")
+        s.ask("Fetch", fetch_body((topic, 0, 2), session=(number, 3)), version, label="below the start")
+        s.ask("Fetch", fetch_body((topic, 0, 3), session=(number, 4)), version, label="inside a batch, at the start")
+        s.quiet("DeleteRecords", below(topic, -1))
+        s.ask("Fetch", fetch_body((topic, 0, 6), session=(number, 5)), version, label="nothing is left")
+        s.ask("OffsetForLeaderEpoch", epochs(topic, (0, -1, 0)), 4, label="its epoch")
+        s.produce(topic, batch(Record(b"after")))
+        s.ask("Fetch", fetch_body(session=(number, 6)), version, label="and something again")

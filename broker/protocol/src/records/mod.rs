@@ -36,7 +36,7 @@ pub use crc::{Crc32c, crc32c, crc32c_combine, crc32c_replace_front};
 pub use header::{BatchError, BatchHeader, MAGIC, NO_SEQUENCE, increment_sequence, stamp};
 pub use produced::{
     ProduceError, ProduceErrorKind, ProduceRules, ProducedBatch, RejectedRecord, Target,
-    Validation, inspect, validate,
+    Validation, inspect, is_transactional, validate,
 };
 pub use record::{Header, Headers, Record, RecordIter, Records, RecordsError};
 pub use rewrite::{emptied, rewrite};

@@ -249,6 +249,20 @@ impl ProduceError {
         }
     }
 
+    /// Whether the request's bytes alone are at fault, so that no log was asked. Kafka then says
+    /// nothing of the log either, not even where it starts.
+    #[must_use]
+    pub fn is_before_the_log(&self) -> bool {
+        matches!(
+            self,
+            ProduceError::NoBatch
+                | ProduceError::ManyBatches
+                | ProduceError::OldFormat(_)
+                | ProduceError::Damaged(_)
+                | ProduceError::ZstdNotAllowed
+        )
+    }
+
     /// The refused records, for replies of Produce 8 and later.
     pub fn record_errors(&self) -> impl Iterator<Item = &RejectedRecord> {
         let rejected = match self {
@@ -267,6 +281,24 @@ impl ProduceError {
 /// The header is as the client wrote it: nothing else about it has been checked. Bytes that follow
 /// the batch without being a whole one are tolerated and dropped later, as Kafka does.
 pub fn inspect(bytes: &[u8], zstd_allowed: bool) -> Result<BatchHeader, ProduceError> {
+    let (header, size) = first(bytes)?;
+    if header.attributes.compression()? == Compression::Zstd && !zstd_allowed {
+        return Err(ProduceError::ZstdNotAllowed);
+    }
+    match peek_whole(bytes.get(size..).unwrap_or_default())? {
+        None => Ok(header),
+        Some(_) => Err(ProduceError::ManyBatches),
+    }
+}
+
+/// Whether the first batch of the bytes is part of a transaction.
+#[must_use]
+pub fn is_transactional(bytes: &[u8]) -> bool {
+    first(bytes).is_ok_and(|(header, _)| header.attributes.is_transactional())
+}
+
+/// The header and the size of the first batch, which is whole and of format 2.
+fn first(bytes: &[u8]) -> Result<(BatchHeader, usize), ProduceError> {
     let (size, magic) = peek_whole(bytes)?.ok_or(ProduceError::NoBatch)?;
     if magic != MAGIC {
         return Err(ProduceError::OldFormat(magic));
@@ -276,13 +308,7 @@ pub fn inspect(bytes: &[u8], zstd_allowed: bool) -> Result<BatchHeader, ProduceE
         .and_then(|batch| batch.first_chunk())
         .map(BatchHeader::from_bytes)
         .ok_or(BatchError::Length(length_field(bytes)))?;
-    if header.attributes.compression()? == Compression::Zstd && !zstd_allowed {
-        return Err(ProduceError::ZstdNotAllowed);
-    }
-    match peek_whole(bytes.get(size..).unwrap_or_default())? {
-        None => Ok(header),
-        Some(_) => Err(ProduceError::ManyBatches),
-    }
+    Ok((header, size))
 }
 
 /// Size and format of the batch that the bytes begin with; `None` when they hold no whole one.

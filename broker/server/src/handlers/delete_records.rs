@@ -25,20 +25,29 @@ const HIGH_WATERMARK: i64 = -1;
 /// The low watermark of a partition that was refused.
 const INVALID_LOW_WATERMARK: i64 = -1;
 
+/// How long a deletion may take, however little the client grants: Kafka's timeout is for the other
+/// replicas, and what one broker must do it does.
+const WAIT_TIME_MIN: Duration = Duration::from_secs(1);
+
 /// Deletes the records below an offset of each partition, and answers when no crash undoes it.
 pub(crate) async fn apply(
     shared: &Arc<Shared>,
     answer: Answer,
     request: &DeleteRecordsRequest<'_>,
 ) -> Reply {
-    let deadline = Instant::now()
-        + Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or_default());
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or_default());
+    let deadline = Instant::now() + timeout.max(WAIT_TIME_MIN);
+    let all = request.topics.iter().flat_map(|topic| {
+        let partitions = topic.partitions.iter();
+        partitions.map(move |wanted| (topic.name.as_ref(), wanted))
+    });
+    let asked = super::once_each(all, |(name, wanted)| (*name, wanted.partition_index));
     let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for wanted in &topic.partitions {
+    for (name, asked) in super::grouped(asked) {
+        let mut partitions = Vec::with_capacity(asked.len());
+        for wanted in asked {
             let (index, offset) = (wanted.partition_index, wanted.offset);
-            let deleted = delete(shared, topic.name.as_ref(), index, offset);
+            let deleted = delete(shared, name, index, offset);
             let deleted = match tokio::time::timeout_at(deadline, deleted).await {
                 Ok(deleted) => deleted,
                 Err(_) => Err(ErrorCode::RequestTimedOut),
@@ -54,7 +63,7 @@ pub(crate) async fn apply(
             });
         }
         topics.push(DeleteRecordsTopicResult {
-            name: Cow::Owned(topic.name.to_string()),
+            name: Cow::Borrowed(name),
             partitions,
         });
     }

@@ -23,15 +23,18 @@ use tokio::time::Instant;
 use super::Answer;
 use crate::broker::Shared;
 use crate::connection::{Reply, Response, Room};
-use crate::fetch_sessions::{self, Interest, Key};
+use crate::fetch_sessions::{self, Interest, Key, Topic};
 use crate::partition::Partition;
 use crate::partition::read::{self, ReadFailure};
 
 /// The first version that names topics by id.
 const TOPIC_ID_VERSION_MIN: i16 = 13;
 
-/// The first version that can name the current leader.
-const CURRENT_LEADER_VERSION_MIN: i16 = 12;
+/// The first version that tells of a replica apart.
+const REPLICA_STATE_VERSION_MIN: i16 = 15;
+
+/// The first version in which Kafka names the current leader, and where that is.
+const CURRENT_LEADER_VERSION_MIN: i16 = 16;
 
 /// The last version that does not know KAFKA_STORAGE_ERROR.
 const STORAGE_ERROR_UNKNOWN_VERSION_MAX: i16 = 5;
@@ -51,28 +54,43 @@ struct Request {
     answer: Answer,
     listener: String,
     min_bytes: usize,
-    max_bytes: usize,
+    /// Kafka fails a read with a limit below zero.
+    max_bytes: i32,
     read_committed: bool,
-    topics: Vec<(String, TopicId, Vec<Asked>)>,
-}
-
-impl Request {
-    /// Every partition asked for, in order.
-    fn asked(&self) -> impl Iterator<Item = (TopicId, &Asked)> {
-        self.topics
-            .iter()
-            .flat_map(move |(_, id, partitions)| partitions.iter().map(|asked| (*id, asked)))
-    }
+    /// It speaks for a replica. No broker has a copy of another's partitions here.
+    is_replicas: bool,
+    asked: Vec<Asked>,
 }
 
 struct Asked {
+    topic: Topic,
+    id: TopicId,
     index: i32,
     current_leader_epoch: LeaderEpoch,
     last_fetched_epoch: LeaderEpoch,
     offset: Offset,
-    max_bytes: usize,
-    /// An error that is known before anything is read.
-    unknown: Option<ErrorCode>,
+    /// As [`Request::max_bytes`].
+    max_bytes: i32,
+    refused: Option<Refused>,
+}
+
+/// Why there is nothing to read, known before anything is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// There is no such partition. Such are answered last, and wait with the others.
+    Missing(ErrorCode),
+    /// Another topic has taken the name of the one that is meant.
+    Replaced,
+}
+
+impl Asked {
+    fn is_missing(&self) -> bool {
+        matches!(self.refused, Some(Refused::Missing(_)))
+    }
+}
+
+fn positive(value: i32) -> usize {
+    usize::try_from(value).unwrap_or(0)
 }
 
 /// What one partition is answered.
@@ -88,6 +106,8 @@ struct Answered {
     records: Vec<Bytes>,
     /// There is data that could not be had in time: asking again helps.
     is_late: bool,
+    /// The partition is missing.
+    is_missing: bool,
 }
 
 impl Answered {
@@ -103,11 +123,25 @@ impl Answered {
             leader: None,
             records: Vec::new(),
             is_late: false,
+            is_missing: false,
+        }
+    }
+
+    /// A refusal. To missing partitions Kafka answers with no aborted transactions, to others that
+    /// fail with none told.
+    fn refused(index: i32, refused: Refused) -> Answered {
+        match refused {
+            Refused::Missing(code) => Answered {
+                aborted: Some(Vec::new()),
+                is_missing: true,
+                ..Answered::failed(index, code)
+            },
+            Refused::Replaced => Answered::failed(index, ErrorCode::InconsistentTopicId),
         }
     }
 
     fn is_final(&self) -> bool {
-        self.code != ErrorCode::None || self.diverging.is_some()
+        (self.code != ErrorCode::None && !self.is_missing) || self.diverging.is_some()
     }
 
     fn bytes(&self) -> usize {
@@ -140,18 +174,25 @@ pub(crate) fn apply(
     let opened = shared.fetch_sessions.open(
         (request.session_id, request.session_epoch),
         by_id,
-        interests(request, by_id),
+        interests(shared, request, by_id),
         &forgotten(request, by_id),
+        |id| shared.topic_name(id).map(Arc::from),
         Instant::now(),
     );
     let (opened, interests) = match opened {
         Ok(opened) => opened,
-        Err(code) => return super::reply(&answer, &session_error(code)),
+        Err(code) => return super::reply(&answer, &session_error(code, 0)),
     };
+    let (interests, asked) = look_up(shared, interests);
+    let is_isolation = matches!(request.isolation_level, 0 | 1);
+    if !is_isolation && asked.iter().any(|asked| !asked.is_missing()) {
+        let failure = failure(request, answer.version, ErrorCode::UnknownServerError);
+        return super::reply(&answer, &failure);
+    }
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     // From now on, also behind other replies: what waits in a row must not add up.
     let deadline = Instant::now() + max_wait.min(WAIT_TIME_MAX);
-    let request = own(shared, answer, listener, request, &interests);
+    let request = own(shared, answer, listener, request, asked);
     let shared = Arc::clone(shared);
     Reply::Later(Box::pin(async move {
         let (answered, room) = read_or_wait(&shared, &request, deadline).await;
@@ -166,27 +207,54 @@ pub(crate) fn apply(
                 shared.metrics.fetched(bytes_of(&answered));
                 respond(&shared, &request, session, answered, &told)
             }
-            Err(code) => super::respond(&answer, &session_error(code)),
+            Err(code) => super::respond(&answer, &session_error(code, opened.session_id())),
         };
         chunks.map(|chunks| Response::within(room, chunks))
     }))
 }
 
-fn session_error<'a>(code: ErrorCode) -> FetchResponse<'a> {
+/// The answer where a whole request fails. Versions that name topics by id say so once.
+fn failure<'a>(request: &'a FetchRequest<'_>, version: i16, code: ErrorCode) -> FetchResponse<'a> {
+    let topics = request.topics.iter();
+    let responses = topics
+        .filter(|_| version < TOPIC_ID_VERSION_MIN)
+        .map(|asked| FetchableTopicResponse {
+            topic: Cow::Borrowed(asked.topic.as_ref()),
+            topic_id: asked.topic_id,
+            partitions: asked
+                .partitions
+                .iter()
+                .map(|asked| Answered::refused(asked.partition, Refused::Missing(code)))
+                .map(|answered| partition_data(answered, version))
+                .collect(),
+        })
+        .collect();
+    FetchResponse {
+        responses,
+        ..session_error(code, request.session_id)
+    }
+}
+
+fn session_error<'a>(code: ErrorCode, session_id: i32) -> FetchResponse<'a> {
     FetchResponse {
         error_code: code.code(),
+        session_id,
         ..FetchResponse::default()
     }
 }
 
-/// What the request names, as a session remembers it.
-fn interests(request: &FetchRequest<'_>, by_id: bool) -> Vec<Interest> {
+/// What the request names, as a session remembers it: each partition once.
+fn interests(shared: &Shared, request: &FetchRequest<'_>, by_id: bool) -> Vec<Interest> {
     let mut interests = Vec::new();
-    for topic in &request.topics {
-        let (name, id) = named(&topic.topic, topic.topic_id, by_id);
-        interests.extend(topic.partitions.iter().map(|partition| Interest {
-            topic: Arc::clone(&name),
-            id,
+    for asked in &request.topics {
+        let topic = named(&asked.topic, asked.topic_id, by_id);
+        let name = match &topic {
+            Topic::Name(_) => None,
+            Topic::Id(id) => shared.topic_name(*id).map(Arc::from),
+        };
+        interests.extend(asked.partitions.iter().map(|partition| Interest {
+            topic: topic.clone(),
+            name: name.clone(),
             index: partition.partition,
             offset: partition.fetch_offset,
             max_bytes: partition.partition_max_bytes,
@@ -194,26 +262,80 @@ fn interests(request: &FetchRequest<'_>, by_id: bool) -> Vec<Interest> {
             last_fetched_epoch: partition.last_fetched_epoch,
         }));
     }
-    interests
+    super::once_each(interests, Interest::key)
 }
 
 /// What the request wants its session to forget.
 fn forgotten(request: &FetchRequest<'_>, by_id: bool) -> Vec<Key> {
     let mut keys = Vec::new();
-    for topic in &request.forgotten_topics_data {
-        let (name, id) = named(&topic.topic, topic.topic_id, by_id);
-        let partitions = topic.partitions.iter();
-        keys.extend(partitions.map(|index| (Arc::clone(&name), id, *index)));
+    for forgotten in &request.forgotten_topics_data {
+        let topic = named(&forgotten.topic, forgotten.topic_id, by_id);
+        let partitions = forgotten.partitions.iter();
+        keys.extend(partitions.map(|index| (topic.clone(), *index)));
     }
     keys
 }
 
-fn named(name: &str, id: TopicId, by_id: bool) -> (Arc<str>, TopicId) {
+fn named(name: &str, id: TopicId, by_id: bool) -> Topic {
     if by_id {
-        (Arc::from(""), id)
+        Topic::Id(id)
     } else {
-        (Arc::from(name), TopicId::ZERO)
+        Topic::Name(Arc::from(name))
     }
+}
+
+/// Looks up what is to be read, and puts what is missing last.
+fn look_up(shared: &Shared, interests: Vec<Interest>) -> (Vec<Interest>, Vec<Asked>) {
+    let image = shared.image();
+    let mut pairs = Vec::with_capacity(interests.len());
+    // Neighbours are of one topic more often than not: it is looked up once.
+    let mut latest: Option<(Topic, Option<TopicId>)> = None;
+    for interest in interests {
+        let current = match &latest {
+            Some((topic, current)) if *topic == interest.topic => *current,
+            _ => match (&interest.topic, &interest.name) {
+                (Topic::Name(name), _) | (Topic::Id(_), Some(name)) => shared.topic_id(name),
+                (Topic::Id(_), None) => None,
+            },
+        };
+        latest = Some((interest.topic.clone(), current));
+        let exists = current.is_some_and(|id| image.partition(id, interest.index).is_some());
+        let asked = asked(&interest, current, exists);
+        pairs.push((interest, asked));
+    }
+    pairs.sort_by_key(|(_, asked)| asked.is_missing());
+    pairs.into_iter().unzip()
+}
+
+/// What is read for an interest, given the id that the topic's name has now and whether the partition
+/// exists there.
+fn asked(interest: &Interest, current: Option<TopicId>, exists: bool) -> Asked {
+    let id = match &interest.topic {
+        Topic::Id(id) => *id,
+        Topic::Name(_) => current.unwrap_or(TopicId::ZERO),
+    };
+    let refused = if matches!(interest.topic, Topic::Id(_)) && interest.name.is_none() {
+        Some(Refused::Missing(ErrorCode::UnknownTopicId))
+    } else if !exists {
+        Some(Refused::Missing(ErrorCode::UnknownTopicOrPartition))
+    } else {
+        (current != Some(id)).then_some(Refused::Replaced)
+    };
+    Asked {
+        topic: interest.topic.clone(),
+        id,
+        index: interest.index,
+        current_leader_epoch: epoch(interest.current_leader_epoch),
+        last_fetched_epoch: epoch(interest.last_fetched_epoch),
+        offset: Offset(interest.offset),
+        max_bytes: interest.max_bytes,
+        refused,
+    }
+}
+
+/// An epoch of a request: every negative one stands for none.
+fn epoch(given: i32) -> LeaderEpoch {
+    LeaderEpoch(given).max(LeaderEpoch::NONE)
 }
 
 fn own(
@@ -221,48 +343,23 @@ fn own(
     answer: Answer,
     listener: &str,
     request: &FetchRequest<'_>,
-    interests: &[Interest],
+    asked: Vec<Asked>,
 ) -> Request {
-    let by_id = answer.version >= TOPIC_ID_VERSION_MIN;
-    let positive = |value: i32| usize::try_from(value).unwrap_or(0);
-    let max_bytes = positive(request.max_bytes).min(shared.config.fetch_bytes_max);
-    // Neighbours of one topic are answered together.
-    let topics = interests
-        .chunk_by(|one, next| one.id == next.id && one.topic == next.topic)
-        .filter_map(|partitions| Some((partitions.first()?, partitions)))
-        .map(|(topic, partitions)| {
-            let known = if by_id {
-                shared.topic_name(topic.id).map(|_| topic.id)
-            } else {
-                shared.topic_id(&topic.topic)
-            };
-            let unknown = match (&known, by_id) {
-                (Some(_), _) => None,
-                (None, true) => Some(ErrorCode::UnknownTopicId),
-                (None, false) => Some(ErrorCode::UnknownTopicOrPartition),
-            };
-            let id = known.unwrap_or(topic.id);
-            let partitions = partitions
-                .iter()
-                .map(|partition| Asked {
-                    index: partition.index,
-                    current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
-                    last_fetched_epoch: LeaderEpoch(partition.last_fetched_epoch),
-                    offset: Offset(partition.offset),
-                    max_bytes: positive(partition.max_bytes),
-                    unknown,
-                })
-                .collect();
-            (topic.topic.to_string(), id, partitions)
-        })
-        .collect();
+    let most = i32::try_from(shared.config.fetch_bytes_max).unwrap_or(i32::MAX);
+    let max_bytes = request.max_bytes.min(most);
+    let replica = if answer.version >= REPLICA_STATE_VERSION_MIN {
+        request.replica_state.replica_id
+    } else {
+        request.replica_id
+    };
     Request {
         answer,
         listener: listener.to_owned(),
-        min_bytes: positive(request.min_bytes).min(max_bytes),
+        min_bytes: positive(request.min_bytes.min(max_bytes)),
         max_bytes,
         read_committed: request.isolation_level == 1,
-        topics,
+        is_replicas: replica >= 0,
+        asked,
     }
 }
 
@@ -287,7 +384,7 @@ async fn read_or_wait(
     deadline: Instant,
 ) -> (Vec<Answered>, Option<Room>) {
     let wake = Arc::new(Notify::new());
-    let mut seen = vec![Seen::default(); request.asked().count()];
+    let mut seen = vec![Seen::default(); request.asked.len()];
     let mut is_over = false;
     loop {
         // Registered before reading, so that what arrives meanwhile is not slept through.
@@ -340,9 +437,9 @@ async fn read_or_wait(
 /// change again. Says whether there is anything to wait for.
 fn look(shared: &Shared, request: &Request, wake: &Arc<Notify>, seen: &mut [Seen]) -> bool {
     let mut waits_for_tail = false;
-    for (seen, (id, asked)) in seen.iter_mut().zip(request.asked()) {
-        let hosted = shared.partitions.get(id, asked.index);
-        let Some(partition) = hosted.filter(|_| asked.unknown.is_none()) else {
+    for (seen, asked) in seen.iter_mut().zip(&request.asked) {
+        let hosted = shared.partitions.get(asked.id, asked.index);
+        let Some(partition) = hosted.filter(|_| asked.refused.is_none()) else {
             seen.is_changed = true;
             continue;
         };
@@ -375,10 +472,10 @@ impl Limit {
     /// Reserves room for what the request can read now, at least for the largest batch.
     async fn reserve(shared: &Shared, request: &Request, seen: &[Seen]) -> Limit {
         let (mut least, mut most) = (0, 0_usize);
-        for ((id, asked), seen) in request.asked().zip(seen) {
+        for (asked, seen) in request.asked.iter().zip(seen) {
             if seen.is_changed
-                && asked.unknown.is_none()
-                && let Some(partition) = shared.partitions.get(id, asked.index)
+                && asked.refused.is_none()
+                && let Some(partition) = shared.partitions.get(asked.id, asked.index)
                 && asked.offset < partition.high_watermark()
             {
                 let batch = usize::try_from(partition.config().message_bytes_max);
@@ -386,7 +483,7 @@ impl Limit {
                 // wait for behind it: a larger first batch comes all the same.
                 let batch = batch.unwrap_or(usize::MAX).min(shared.responses.share());
                 least = least.max(batch).max(1);
-                most = most.saturating_add(asked.max_bytes);
+                most = most.saturating_add(positive(asked.max_bytes));
             }
         }
         let mut limit = Limit {
@@ -399,7 +496,7 @@ impl Limit {
         if least == 0 {
             return limit;
         }
-        let most = most.min(request.max_bytes);
+        let most = most.min(positive(request.max_bytes));
         let room = tokio::select! {
             biased;
             room = shared.responses.reserve(least, most) => Some(room),
@@ -442,14 +539,22 @@ async fn read_all(
     let prefetched = prefetch(shared, request, limit, seen).await;
     let mut left = limit.unwrap_or(0);
     let mut is_first = limit.is_some();
+    // A limit of the request below zero fails its first partition, and is 0 to the others.
+    let mut is_negative = request.max_bytes < 0;
     let mut answered = Vec::with_capacity(seen.len());
-    for (((id, asked), seen), remote) in request.asked().zip(seen).zip(prefetched) {
-        let (limit, at_least_one) = if seen.is_changed {
-            (asked.max_bytes.min(left), is_first)
+    for ((asked, seen), remote) in request.asked.iter().zip(seen).zip(prefetched) {
+        let limit = if !seen.is_changed {
+            Some(0)
+        } else if is_negative {
+            None
         } else {
-            (0, false)
+            usize::try_from(asked.max_bytes)
+                .ok()
+                .map(|max| max.min(left))
         };
-        let one = read_one(shared, request, id, asked, limit, at_least_one, remote).await;
+        let at_least_one = seen.is_changed && is_first;
+        let one = read_one(shared, request, asked, limit, at_least_one, remote).await;
+        is_negative = false;
         let bytes = one.bytes();
         left = left.saturating_sub(bytes);
         is_first &= bytes == 0;
@@ -471,15 +576,16 @@ async fn prefetch(
     let mut budget = limit.unwrap_or(0);
     let mut is_first = limit.is_some();
     let mut reads = Vec::with_capacity(seen.len());
-    for ((id, asked), seen) in request.asked().zip(seen) {
-        let hosted = shared.partitions.get(id, asked.index);
+    for (asked, seen) in request.asked.iter().zip(seen) {
+        let hosted = shared.partitions.get(asked.id, asked.index);
         let partition = hosted.filter(|partition| {
             seen.is_changed
-                && asked.unknown.is_none()
+                && asked.refused.is_none()
+                && !request.is_replicas
                 && partition.leading().is_some()
                 && read::is_remote(partition, asked.offset)
         });
-        let limit = asked.max_bytes.min(budget);
+        let limit = positive(asked.max_bytes).min(budget);
         let at_least_one = std::mem::replace(&mut is_first, false);
         let wanted = partition.filter(|_| limit > 0 || at_least_one);
         if wanted.is_some() {
@@ -498,19 +604,24 @@ async fn prefetch(
         .await
 }
 
+/// Reads one partition; without a limit, the client gave one below zero.
 async fn read_one(
     shared: &Arc<Shared>,
     request: &Request,
-    id: TopicId,
     asked: &Asked,
-    limit: usize,
+    limit: Option<usize>,
     at_least_one: bool,
     remote: Option<Remote>,
 ) -> Answered {
-    if let Some(code) = asked.unknown {
-        return Answered::failed(asked.index, code);
+    if let Some(refused) = asked.refused {
+        return Answered::refused(asked.index, refused);
     }
-    let partition = match shared.led_by_id(id, asked.index, asked.current_leader_epoch) {
+    let led = shared.led_by_id(asked.id, asked.index, asked.current_leader_epoch);
+    let led = match led {
+        Ok(_) if request.is_replicas => Err(not_a_replica(asked)),
+        led => led,
+    };
+    let partition = match led {
         Ok(partition) => partition,
         Err(code) => {
             let mut failed = Answered::failed(asked.index, code);
@@ -518,7 +629,7 @@ async fn read_one(
                 code,
                 ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch
             ) {
-                failed.leader = shared.leader_of(id, asked.index);
+                failed.leader = shared.leader_of(asked.id, asked.index);
             }
             return failed;
         }
@@ -537,6 +648,11 @@ async fn read_one(
     } else {
         partition.high_watermark()
     };
+    let is_read = (partition.start_offset()..below).contains(&asked.offset);
+    if limit.is_none() && is_read {
+        return Answered::failed(asked.index, ErrorCode::UnknownServerError);
+    }
+    let limit = limit.unwrap_or(0);
     let remote = match remote {
         // Read ahead as one that may return nothing; now it turns out to be the first with anything.
         Some(Ok(data)) if at_least_one && data.chunks.is_empty() => {
@@ -578,6 +694,14 @@ async fn read_one(
     }
 }
 
+/// How Kafka refuses a broker that has no replica of the partition.
+fn not_a_replica(asked: &Asked) -> ErrorCode {
+    match asked.current_leader_epoch {
+        LeaderEpoch::NONE => ErrorCode::NotLeaderOrFollower,
+        _ => ErrorCode::UnknownLeaderEpoch,
+    }
+}
+
 /// Whether the log that the client has read so far is another than this one (KIP-595, KIP-320).
 fn divergence(
     partition: &Partition,
@@ -605,6 +729,7 @@ fn state_of(partition: &Partition, request: &Request, asked: &Asked) -> Answered
         leader: None,
         records: Vec::new(),
         is_late: false,
+        is_missing: false,
     }
 }
 
@@ -616,26 +741,25 @@ fn respond(
     answered: Vec<Answered>,
     told: &[bool],
 ) -> Option<Vec<Bytes>> {
-    let mut leaders = Vec::new();
-    let mut answered = answered.into_iter().zip(told);
-    let responses = request
-        .topics
+    let told = request.asked.iter().zip(answered).zip(told);
+    let told: Vec<_> = told.filter_map(|(one, told)| told.then_some(one)).collect();
+    let leaders: Vec<i32> = told
         .iter()
-        .map(|(name, id, partitions)| FetchableTopicResponse {
-            topic: Cow::Borrowed(name.as_str()),
-            topic_id: *id,
-            partitions: answered
-                .by_ref()
-                .take(partitions.len())
-                .filter(|(_, told)| **told)
-                .map(|(one, _)| {
-                    leaders.extend(one.leader.map(|(leader, _)| leader));
-                    partition_data(one, request.answer.version)
-                })
-                .collect(),
-        })
-        .filter(|topic| !topic.partitions.is_empty())
+        .filter_map(|(_, one)| one.leader.map(|(leader, _)| leader))
         .collect();
+    let version = request.answer.version;
+    let mut responses: Vec<FetchableTopicResponse<'_>> = Vec::new();
+    let mut latest = None;
+    for (asked, one) in told {
+        // Neighbours of one topic are answered together.
+        if latest != Some(&asked.topic) {
+            responses.push(topic_response(&asked.topic));
+            latest = Some(&asked.topic);
+        }
+        if let Some(topic) = responses.last_mut() {
+            topic.partitions.push(partition_data(one, version));
+        }
+    }
     let node_endpoints = shared
         .live_brokers(&request.listener)
         .into_iter()
@@ -650,7 +774,7 @@ fn respond(
     let response = FetchResponse {
         responses,
         session_id,
-        node_endpoints: if request.answer.version >= 16 {
+        node_endpoints: if version >= CURRENT_LEADER_VERSION_MIN && !request.is_replicas {
             node_endpoints
         } else {
             Vec::new()
@@ -658,6 +782,18 @@ fn respond(
         ..FetchResponse::default()
     };
     super::respond(&request.answer, &response)
+}
+
+fn topic_response(topic: &Topic) -> FetchableTopicResponse<'_> {
+    let (name, topic_id) = match topic {
+        Topic::Name(name) => (name.as_ref(), TopicId::ZERO),
+        Topic::Id(id) => ("", *id),
+    };
+    FetchableTopicResponse {
+        topic: Cow::Borrowed(name),
+        topic_id,
+        partitions: Vec::new(),
+    }
 }
 
 fn partition_data<'a>(one: Answered, version: i16) -> PartitionData<'a> {
@@ -693,5 +829,76 @@ fn partition_data<'a>(one: Answered, version: i16) -> PartitionData<'a> {
         preferred_read_replica: -1,
         records: Some(Blob::Chunks(one.records)),
         ..PartitionData::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: TopicId = TopicId([1; 16]);
+    const OTHER: TopicId = TopicId([2; 16]);
+
+    fn interest(topic: Topic, name: Option<&str>) -> Interest {
+        Interest {
+            topic,
+            name: name.map(Arc::from),
+            index: 0,
+            offset: 0,
+            max_bytes: 1,
+            current_leader_epoch: -7,
+            last_fetched_epoch: 3,
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_apart() {
+        let by_id = |name| interest(Topic::Id(ID), name);
+        let by_name = interest(Topic::Name("t".into()), None);
+        let missing = |code| Some(Refused::Missing(code));
+        for (interest, current, exists, refused) in [
+            (by_id(None), None, false, missing(ErrorCode::UnknownTopicId)),
+            (by_id(Some("t")), Some(ID), true, None),
+            (
+                by_id(Some("t")),
+                Some(ID),
+                false,
+                missing(ErrorCode::UnknownTopicOrPartition),
+            ),
+            (
+                by_id(Some("t")),
+                None,
+                false,
+                missing(ErrorCode::UnknownTopicOrPartition),
+            ),
+            (by_id(Some("t")), Some(OTHER), true, Some(Refused::Replaced)),
+            (by_name.clone(), Some(OTHER), true, None),
+            (
+                by_name,
+                None,
+                false,
+                missing(ErrorCode::UnknownTopicOrPartition),
+            ),
+        ] {
+            let asked = asked(&interest, current, exists);
+            assert_eq!(asked.refused, refused, "{interest:?} {current:?}");
+        }
+    }
+
+    #[test]
+    fn negative_epochs_are_none() {
+        let asked = asked(&interest(Topic::Id(ID), Some("t")), Some(ID), true);
+        assert_eq!(asked.current_leader_epoch, LeaderEpoch::NONE);
+        assert_eq!(asked.last_fetched_epoch, LeaderEpoch(3));
+    }
+
+    #[test]
+    fn what_is_missing_does_not_end_a_long_poll_and_other_errors_do() {
+        let refused = |refused| Answered::refused(0, refused);
+        let missing = refused(Refused::Missing(ErrorCode::UnknownTopicId));
+        assert!(!missing.is_final());
+        assert_eq!(missing.aborted, Some(Vec::new()));
+        assert!(refused(Refused::Replaced).is_final());
+        assert!(Answered::failed(0, ErrorCode::OffsetOutOfRange).is_final());
     }
 }

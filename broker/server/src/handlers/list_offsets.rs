@@ -49,6 +49,35 @@ struct Asked {
     index: i32,
     current_leader_epoch: LeaderEpoch,
     timestamp: i64,
+    /// The request names the partition more than once: nobody can tell the answers apart.
+    is_repeated: bool,
+}
+
+/// The partitions of each topic, each once.
+fn by_topic(request: &ListOffsetsRequest<'_>) -> Vec<(String, Vec<Asked>)> {
+    let all = request.topics.iter().flat_map(|topic| {
+        let partitions = topic.partitions.iter();
+        partitions.map(move |partition| (topic.name.as_ref(), partition))
+    });
+    let mut seen = BTreeSet::new();
+    let repeated: BTreeSet<_> = all
+        .clone()
+        .map(|(topic, partition)| (topic, partition.partition_index))
+        .filter(|partition| !seen.insert(*partition))
+        .collect();
+    let once = super::once_each(all, |(topic, partition)| {
+        (*topic, partition.partition_index)
+    });
+    let asked = once.into_iter().map(|(topic, partition)| {
+        let asked = Asked {
+            index: partition.partition_index,
+            current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
+            timestamp: partition.timestamp,
+            is_repeated: repeated.contains(&(topic, partition.partition_index)),
+        };
+        (topic.to_owned(), asked)
+    });
+    super::grouped(asked)
 }
 
 /// Answers each partition; a lookup that must read objects waits for them.
@@ -58,41 +87,20 @@ pub(crate) fn apply(
     request: &ListOffsetsRequest<'_>,
 ) -> Reply {
     let shared = Arc::clone(shared);
-    let read_committed = request.isolation_level == 1;
-    let topics: Vec<(String, Vec<Asked>)> = request
-        .topics
-        .iter()
-        .map(|topic| {
-            let partitions = topic
-                .partitions
-                .iter()
-                .map(|partition| Asked {
-                    index: partition.partition_index,
-                    current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
-                    timestamp: partition.timestamp,
-                })
-                .collect();
-            (topic.name.to_string(), partitions)
-        })
-        .collect();
+    let isolation = request.isolation_level;
+    let topics = by_topic(request);
     Reply::Later(Box::pin(async move {
-        let mut seen = BTreeSet::new();
-        let mut twice = BTreeSet::new();
-        for (name, partitions) in &topics {
-            for asked in partitions {
-                if !seen.insert((name.as_str(), asked.index)) {
-                    twice.insert((name.as_str(), asked.index));
-                }
-            }
-        }
         let mut responses = Vec::with_capacity(topics.len());
         for (name, partitions) in &topics {
             let mut answers = Vec::with_capacity(partitions.len());
             for asked in partitions {
-                let found = if twice.contains(&(name.as_str(), asked.index)) {
+                let found = if !matches!(isolation, 0 | 1) {
+                    // So Kafka refuses what it does not expect.
+                    Err(ErrorCode::UnknownServerError)
+                } else if asked.is_repeated {
                     Err(ErrorCode::InvalidRequest)
                 } else {
-                    find(&shared, answer.version, name, asked, read_committed).await
+                    find(&shared, answer.version, name, asked, isolation == 1).await
                 };
                 answers.push(partition_response(answer.version, asked.index, found));
             }
@@ -184,13 +192,57 @@ async fn find(
     }
 }
 
+/// The epoch of the batch at an offset, or that of the next one to be written.
 fn epoch_at(partition: &Partition, offset: Offset) -> LeaderEpoch {
-    partition.log.epoch_at(offset).unwrap_or(LeaderEpoch::NONE)
+    let written = partition.log.epoch_at(offset);
+    written
+        .or_else(|| partition.leading())
+        .unwrap_or(LeaderEpoch::NONE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_partition_that_is_named_twice_is_answered_once() {
+        use esker_protocol::messages::list_offsets_request::{
+            ListOffsetsPartition, ListOffsetsTopic,
+        };
+        let topic = |name, indexes: &[i32]| ListOffsetsTopic {
+            name: Cow::Borrowed(name),
+            partitions: indexes
+                .iter()
+                .map(|index| ListOffsetsPartition {
+                    partition_index: *index,
+                    ..ListOffsetsPartition::default()
+                })
+                .collect(),
+        };
+        let request = ListOffsetsRequest {
+            topics: vec![
+                topic("a", &[0, 1, 0]),
+                topic("empty", &[]),
+                topic("b", &[0]),
+                topic("a", &[2]),
+            ],
+            ..ListOffsetsRequest::default()
+        };
+        let asked: Vec<(String, Vec<(i32, bool)>)> = by_topic(&request)
+            .into_iter()
+            .map(|(name, asked)| {
+                let asked = asked.iter().map(|one| (one.index, one.is_repeated));
+                (name, asked.collect())
+            })
+            .collect();
+        assert_eq!(
+            asked,
+            [
+                ("a".to_owned(), vec![(0, true), (1, false), (2, false)]),
+                ("b".to_owned(), vec![(0, false)]),
+            ]
+        );
+    }
 
     #[test]
     fn special_times_are_known_from_their_version_on() {

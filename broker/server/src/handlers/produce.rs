@@ -86,10 +86,10 @@ pub(crate) async fn apply(
     request: ProduceRequest<'_>,
 ) -> Reply {
     let acks = request.acks;
-    let outcomes = if (-1..=1).contains(&acks) {
-        append_all(shared, answer.version, client_id, frame, &request).await
+    let outcomes = if request.transactional_id.is_none() && is_transactional(&request) {
+        refuse_all(&request, ErrorCode::TransactionalIdAuthorizationFailed)
     } else {
-        refuse_all(&request, ErrorCode::InvalidRequiredAcks)
+        append_all(shared, answer.version, client_id, frame, &request).await
     };
     if acks == 0 {
         // There is no response to carry an error, so that an error closes the connection.
@@ -122,24 +122,37 @@ fn is_settled(outcome: &PartitionOutcome) -> bool {
     }
 }
 
+/// Whether any batch belongs to a transaction.
+fn is_transactional(request: &ProduceRequest<'_>) -> bool {
+    let mut partitions = request.topic_data.iter().flat_map(|t| &t.partition_data);
+    partitions.any(|data| match &data.records {
+        Some(Blob::Borrowed(bytes)) => records::is_transactional(bytes),
+        _ => false,
+    })
+}
+
+/// The partitions of each topic. One that is named twice is written once, with what is named last.
+fn by_topic<'r>(
+    request: &'r ProduceRequest<'_>,
+) -> Vec<((&'r str, TopicId), Vec<&'r PartitionProduceData<'r>>)> {
+    let all = request.topic_data.iter().flat_map(|topic| {
+        let key = (topic.name.as_ref(), topic.topic_id);
+        topic.partition_data.iter().map(move |data| (key, data))
+    });
+    super::grouped(super::once_each(all, |(topic, data)| (*topic, data.index)))
+}
+
 fn refuse_all(request: &ProduceRequest<'_>, code: ErrorCode) -> Vec<TopicOutcome> {
-    let partitions = |topic: &esker_protocol::messages::produce_request::TopicProduceData<'_>| {
-        topic
-            .partition_data
-            .iter()
-            .map(|p| PartitionOutcome {
-                index: p.index,
-                result: Err(Refused::new(code)),
-            })
-            .collect()
+    let refused = |data: &PartitionProduceData<'_>| PartitionOutcome {
+        index: data.index,
+        result: Err(Refused::new(code)),
     };
-    request
-        .topic_data
-        .iter()
-        .map(|topic| TopicOutcome {
-            name: topic.name.to_string(),
-            id: topic.topic_id,
-            partitions: partitions(topic),
+    by_topic(request)
+        .into_iter()
+        .map(|((name, id), partitions)| TopicOutcome {
+            name: name.to_owned(),
+            id,
+            partitions: partitions.into_iter().map(refused).collect(),
         })
         .collect()
 }
@@ -151,18 +164,26 @@ async fn append_all(
     frame: &Bytes,
     request: &ProduceRequest<'_>,
 ) -> Vec<TopicOutcome> {
+    let has_acks = (-1..=1).contains(&request.acks);
     let mut outcomes = Vec::with_capacity(request.topic_data.len());
-    for topic in &request.topic_data {
+    for ((name, topic_id), asked) in by_topic(request) {
         let by_id = version >= TOPIC_ID_VERSION_MIN;
         let id = if by_id {
-            shared.topic_name(topic.topic_id).map(|_| topic.topic_id)
+            shared.topic_name(topic_id).map(|_| topic_id)
         } else {
-            shared.topic_id(&topic.name)
+            shared.topic_id(name)
         };
-        let mut partitions = Vec::with_capacity(topic.partition_data.len());
-        for data in &topic.partition_data {
+        let mut partitions = Vec::with_capacity(asked.len());
+        for data in asked {
             let result = match id {
-                Some(id) if !may_write(shared, id, client_id) => refused_internal(shared, id, data),
+                Some(id) if !has_acks => {
+                    let code = ErrorCode::InvalidRequiredAcks;
+                    Err(refused_untried(shared, version, id, data, code))
+                }
+                Some(id) if !may_write(shared, id, client_id) => {
+                    let code = ErrorCode::InvalidTopicException;
+                    Err(refused_untried(shared, version, id, data, code))
+                }
                 Some(id) => {
                     append_one(
                         shared,
@@ -183,8 +204,8 @@ async fn append_all(
             });
         }
         outcomes.push(TopicOutcome {
-            name: topic.name.to_string(),
-            id: topic.topic_id,
+            name: name.to_owned(),
+            id: topic_id,
             partitions,
         });
     }
@@ -201,20 +222,28 @@ fn may_write(shared: &Shared, id: TopicId, client_id: &str) -> bool {
             .is_some_and(|(name, _)| topics::is_internal(name))
 }
 
-/// How a batch for such a topic is refused, if its partition exists and it is a batch at all.
-fn refused_internal(
+/// How a batch is refused that is not even tried: with `code`, if its partition exists and it is a
+/// batch at all.
+fn refused_untried(
     shared: &Shared,
+    version: i16,
     id: TopicId,
     data: &PartitionProduceData<'_>,
-) -> Result<Accepted, Refused> {
-    let code = if shared.image().partition(id, data.index).is_none() {
-        ErrorCode::UnknownTopicOrPartition
-    } else if data.records.is_none() {
-        ErrorCode::InvalidRecord
-    } else {
-        ErrorCode::InvalidTopicException
+    code: ErrorCode,
+) -> Refused {
+    if shared.image().partition(id, data.index).is_none() {
+        return Refused::new(ErrorCode::UnknownTopicOrPartition);
+    }
+    let bytes = match &data.records {
+        Some(Blob::Borrowed(bytes)) => *bytes,
+        _ => &[],
     };
-    Err(Refused::new(code))
+    match records::inspect(bytes, version >= ZSTD_VERSION_MIN) {
+        Err(error) if error.is_before_the_log() => {
+            Refused::with_message(code_of(error.kind()), error)
+        }
+        _ => Refused::new(code),
+    }
 }
 
 async fn append_one(
@@ -305,6 +334,17 @@ async fn append(
     shared.environment.run(Work::PageCache, work).await
 }
 
+fn code_of(kind: ProduceErrorKind) -> ErrorCode {
+    match kind {
+        ProduceErrorKind::InvalidRecord => ErrorCode::InvalidRecord,
+        ProduceErrorKind::MessageTooLarge => ErrorCode::MessageTooLarge,
+        ProduceErrorKind::CorruptMessage => ErrorCode::CorruptMessage,
+        ProduceErrorKind::InvalidTimestamp => ErrorCode::InvalidTimestamp,
+        ProduceErrorKind::UnsupportedCompressionType => ErrorCode::UnsupportedCompressionType,
+        ProduceErrorKind::Undecodable => ErrorCode::UnknownServerError,
+    }
+}
+
 /// Kafka's code for a failure, and whether the reply shows the real log start: it does where the
 /// log's validation refused the batch.
 fn refusal(partition: &Partition, failure: &ProduceFailure) -> Refused {
@@ -312,16 +352,9 @@ fn refusal(partition: &Partition, failure: &ProduceFailure) -> Refused {
     match failure {
         ProduceFailure::NotLeader => Refused::new(ErrorCode::NotLeaderOrFollower),
         ProduceFailure::Invalid(error) => {
-            let (code, shows_start) = match error.kind() {
-                ProduceErrorKind::InvalidRecord => (ErrorCode::InvalidRecord, true),
-                ProduceErrorKind::MessageTooLarge => (ErrorCode::MessageTooLarge, false),
-                ProduceErrorKind::CorruptMessage => (ErrorCode::CorruptMessage, false),
-                ProduceErrorKind::InvalidTimestamp => (ErrorCode::InvalidTimestamp, true),
-                ProduceErrorKind::UnsupportedCompressionType => {
-                    (ErrorCode::UnsupportedCompressionType, false)
-                }
-                ProduceErrorKind::Undecodable => (ErrorCode::UnknownServerError, false),
-            };
+            let code = code_of(error.kind());
+            let shows_start = !error.is_before_the_log()
+                && !matches!(code, ErrorCode::MessageTooLarge | ErrorCode::CorruptMessage);
             let record_errors: Vec<(i32, String)> = error
                 .record_errors()
                 .map(|record| {

@@ -173,6 +173,9 @@ const ZSTD_LEVEL_OF_WINDOW_MAX: i32 = 19;
 /// Kafka's `compression.zstd.level`.
 const ZSTD_LEVEL_DEFAULT: i32 = 3;
 
+/// The smallest header and trailer of a gzip member: nothing shorter is one.
+const GZIP_EDGES_BYTES: usize = 18;
+
 /// Decompresses a whole stream.
 pub fn decompress(
     codec: Compression,
@@ -187,39 +190,54 @@ pub fn decompress(
             limit,
         }),
         Compression::None => Ok(bytes.to_vec()),
-        Compression::Gzip => {
-            // Java's reader goes on with the next member where one ends.
-            read_all(
-                codec,
-                flate2::bufread::MultiGzDecoder::new(bytes),
-                bytes.len(),
-                limit,
-            )
-        }
+        Compression::Gzip => gunzip(bytes, limit),
         Compression::Snappy => snappy::decompress(bytes, limit),
         Compression::Lz4 => lz4::decompress(bytes, limit),
+        // No frame at all is a stream of nothing to Java's reader.
+        Compression::Zstd if bytes.is_empty() => Ok(Vec::new()),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes)
                 .map_err(|error| DecompressError::malformed(codec, error))?;
             decoder
                 .window_log_max(ZSTD_WINDOW_LOG_MAX)
                 .map_err(|error| DecompressError::malformed(codec, error))?;
-            read_all(codec, decoder, bytes.len(), limit)
+            let mut out = Vec::new();
+            read_all(codec, decoder, bytes.len(), limit, &mut out)?;
+            Ok(out)
         }
     }
 }
 
-/// Reads to the end, or until there is one byte more than the limit.
+/// Decompresses the members of a gzip stream. As in Java's reader, the stream ends with the member
+/// behind which no other begins, whatever else is there.
+fn gunzip(bytes: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
+    let mut out = Vec::new();
+    let mut member = flate2::bufread::GzDecoder::new(bytes);
+    loop {
+        read_all(Compression::Gzip, &mut member, bytes.len(), limit, &mut out)?;
+        let rest = member.into_inner();
+        if rest.len() <= GZIP_EDGES_BYTES {
+            return Ok(out);
+        }
+        member = flate2::bufread::GzDecoder::new(rest);
+        if member.header().is_none() {
+            return Ok(out);
+        }
+    }
+}
+
+/// Reads to the end, or until `out` has one byte more than the limit.
 fn read_all(
     codec: Compression,
     reader: impl Read,
     input_bytes: usize,
     limit: usize,
-) -> Result<Vec<u8>, DecompressError> {
-    let mut out = Vec::new();
+    out: &mut Vec<u8>,
+) -> Result<(), DecompressError> {
+    let more = limit.saturating_sub(out.len()) as u64 + 1;
     reader
-        .take(limit as u64 + 1)
-        .read_to_end(&mut out)
+        .take(more)
+        .read_to_end(out)
         .map_err(|error| DecompressError::malformed(codec, error))?;
     if out.len() > limit {
         return Err(DecompressError::TooLarge {
@@ -228,7 +246,7 @@ fn read_all(
             limit,
         });
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Compresses in the form that Kafka's Java client reads; without a level, at Kafka's default.

@@ -67,6 +67,41 @@ fn gzip_members_and_zstd_frames_may_follow_each_other() {
 }
 
 #[test]
+fn what_follows_the_members_of_a_gzip_stream_is_no_part_of_it() {
+    let stream = compress(Compression::Gzip, None, b"all there is").unwrap();
+    for rest in [&b"\0\0\0"[..], &[0; 100], b"\x1f\x8b", &[0x1f; 40]] {
+        let back = decompress(
+            Compression::Gzip,
+            &[&stream[..], rest].concat(),
+            &Caps::DEFAULT,
+        );
+        assert_eq!(back.unwrap(), b"all there is", "{rest:02x?}");
+    }
+    // A second member that begins must also end.
+    let cut = [&stream[..], &stream[..stream.len() - 1]].concat();
+    assert!(decompress(Compression::Gzip, &cut, &Caps::DEFAULT).is_err());
+    assert!(decompress(Compression::Gzip, &[0; 40], &Caps::DEFAULT).is_err());
+}
+
+#[test]
+fn a_zstd_stream_without_frames_is_empty() {
+    assert_eq!(
+        decompress(Compression::Zstd, b"", &Caps::DEFAULT),
+        Ok(Vec::new())
+    );
+    assert!(decompress(Compression::Gzip, b"", &Caps::DEFAULT).is_err());
+}
+
+#[test]
+fn the_members_of_a_gzip_stream_share_one_limit() {
+    let member = compress(Compression::Gzip, None, &[7; 600]).unwrap();
+    let stream = [&member[..], &member].concat();
+    assert!(decompress(Compression::Gzip, &stream, &roomy(1200)).is_ok());
+    let error = decompress(Compression::Gzip, &stream, &roomy(1199)).expect_err("too large");
+    assert!(matches!(error, DecompressError::TooLarge { .. }), "{error}");
+}
+
+#[test]
 fn lz4_frames_of_other_writers_are_read() {
     use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
     let sample = b"frames with sizes and checksums ".repeat(20_000);

@@ -151,6 +151,35 @@ fn zstd_needs_produce_7() {
 }
 
 #[test]
+fn no_log_is_asked_about_bytes_that_are_not_one_batch() {
+    let batch = golden::batch("three-none");
+    let rules = ProduceRules::new(Timestamp(golden::NOW));
+    let refusal = |bytes: &[u8]| validate(Bytes::copy_from_slice(bytes), &rules).unwrap_err();
+    let two = [&batch[..], &batch].concat();
+    let mut old = batch.clone();
+    old[16] = 1;
+    for bytes in [&batch[..40], &two, &old] {
+        assert!(refusal(bytes).is_before_the_log());
+    }
+    let mut placed = batch.clone();
+    placed[7] = 1;
+    assert_eq!(refusal(&placed), ProduceError::BaseOffset(1));
+    assert!(!refusal(&placed).is_before_the_log());
+}
+
+#[test]
+fn a_batch_of_a_transaction_is_known_by_its_header() {
+    let plain = golden::batch("three-none");
+    let mut transactional = plain.clone();
+    transactional[22] |= 16;
+    assert!(!is_transactional(&plain));
+    assert!(is_transactional(&transactional));
+    assert!(is_transactional(&[&transactional[..], &plain].concat()));
+    assert!(!is_transactional(&transactional[..40]));
+    assert!(!is_transactional(b""));
+}
+
+#[test]
 fn bytes_behind_the_batch_are_dropped() {
     let batch = golden::batch("three-none");
     let sent = [&batch[..], &batch[..40]].concat();
