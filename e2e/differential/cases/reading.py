@@ -2,7 +2,7 @@
 
 from ..batches import CODECS, TIME, Record, batch
 from ..codec import NOBODYS_ID, ZERO_UUID
-from ..script import Topic, fetch_body
+from ..script import Topic, fetch_body, produce_body
 from . import case
 
 UNKNOWN = Topic("no-such-topic", NOBODYS_ID)
@@ -524,5 +524,6 @@ def delete_records_under_a_session(s):
         s.quiet("DeleteRecords", below(topic, -1))
         s.ask("Fetch", fetch_body((topic, 0, 6), session=(number, 5)), version, label="nothing is left")
         s.ask("OffsetForLeaderEpoch", epochs(topic, (0, -1, 0)), 4, label="its epoch")
-        s.produce(topic, batch(Record(b"after")))
+        s.ask("Produce", produce_body(topic, batch(Record(b"after"))), 8, label="after the deletion")
+        s.ask("Produce", produce_body(topic, batch(base_offset=9)), 8, label="refused after the deletion")
         s.ask("Fetch", fetch_body(session=(number, 6)), version, label="and something again")
