@@ -117,6 +117,31 @@ def produce_of_one_topic_twice_in_a_request(s):
 
 
 @case
+def produce_of_one_batch_among_others(s):
+    topic = s.topic(partitions=3)
+    for label, data in (
+        ("damaged length", batch(length=10)),
+        ("damaged magic", batch(magic=-1)),
+        ("damaged magic of a transaction", batch(magic=-1, attributes=TRANSACTIONAL)),
+        ("length of less than a header", batch(length=40)),
+        ("wrong checksum", batch(crc=1)),
+        ("nothing", b""),
+        ("half", batch()[:40]),
+        ("two", batch() + batch()),
+        ("two, the second damaged", batch() + batch(magic=-1)),
+        ("unknown codec", batch(attributes=6)),
+        ("old magic", batch(magic=1)),
+    ):
+        body = produce_body(topic, batch())
+        body["TopicData"][0]["PartitionData"] += [{"Index": 1, "Records": data}, {"Index": 2, "Records": batch()}]
+        s.ask("Produce", body, SOME, label=label)
+        s.ask("Produce", {**body, "Acks": 7}, SOME, label=f"{label}, no such acks")
+        s.ask("Produce", {**body, "TransactionalId": "some"}, 8, label=f"{label}, a transactional id")
+    for partition in range(3):
+        read(s, topic, partition)
+
+
+@case
 def produce_without_patience(s):
     topic = s.topic()
     for timeout in (0, -1):
@@ -279,6 +304,55 @@ def produce_of_several_members_and_frames(s):
     damaged[6] ^= 1
     payloads.append(("lz4", "bad header checksum", bytes(damaged)))
     each(s, [(f"{codec}, {label}", batch(*records, codec=codec, payload=payload)) for codec, label, payload in payloads], SOME)
+
+
+@case(validates=True)
+def produce_of_streams_in_every_form(s):
+    records = [Record(b"some text " * 20), Record(b"more")]
+    plain = b"".join(record.encode(index) for index, record in enumerate(records))
+    member = gzip.compress(plain, mtime=0)
+    body = member[10:]
+    named = b"\x1f\x8b\x08" + bytes([1 | 4 | 8 | 16]) + bytes(6) + b"\x02\0xx" + b"name\0" + b"comment\0"
+    skipped = b"\x50\x2a\x4d\x18" + struct.pack("<I", 3) + b"abc"
+    frame, lz = zstandard.compress(plain), lz4.frame.compress(plain, block_linked=False)
+    block = snappy.compress(plain)
+    framed = b"\x82SNAPPY\0" + struct.pack(">ii", 1, 1) + struct.pack(">i", len(block)) + block
+    sized = zstandard.ZstdCompressor(write_checksum=True, write_content_size=False).compress(plain)
+    payloads = (
+        ("gzip", "with all fields", named + body),
+        ("gzip", "with a checksum of the header", b"\x1f\x8b\x08\x02" + bytes(6) + b"\0\0" + body),
+        ("gzip", "another method", b"\x1f\x8b\x07" + member[3:]),
+        ("gzip", "wrong checksum", member[:-8] + bytes([member[-8] ^ 1]) + member[-7:]),
+        ("gzip", "wrong size", member[:-1] + b"\1"),
+        ("gzip", "18 bytes more", member + bytes(18)),
+        ("gzip", "100 bytes more", member + bytes(100)),
+        ("gzip", "a magic more", member + b"\x1f\x8b"),
+        ("gzip", "a header more", member + member[:10] + b"\0" * 20),
+        ("gzip", "half a member more", member + member[:-20]),
+        ("gzip", "an empty member more", member + gzip.compress(b"", mtime=0)),
+        ("gzip", "an empty member before", gzip.compress(b"", mtime=0) + member),
+        ("gzip", "a cut trailer", member[:-3]),
+        ("zstd", "with a checksum", sized),
+        ("zstd", "with a wrong checksum", sized[:-1] + bytes([sized[-1] ^ 1])),
+        ("zstd", "something skipped before", skipped + frame),
+        ("zstd", "something skipped after", frame + skipped),
+        ("zstd", "an empty frame more", frame + zstandard.compress(b"")),
+        ("zstd", "half a frame more", frame + frame[:10]),
+        ("zstd", "only an empty frame", zstandard.compress(b"")),
+        ("lz4", "something skipped before", skipped + lz),
+        ("lz4", "something skipped after", lz + skipped),
+        ("lz4", "an empty frame more", lz + lz4.frame.compress(b"")),
+        ("lz4", "half a frame more", lz + lz[:10]),
+        ("lz4", "no end mark", lz[:-4]),
+        ("lz4", "only an empty frame", lz4.frame.compress(b"", block_linked=False)),
+        ("snappy", "an empty block", snappy.compress(b"")),
+        ("snappy", "an empty block in a frame", framed + struct.pack(">i", 1) + snappy.compress(b"")),
+        ("snappy", "a length of 0", framed + struct.pack(">i", 0)),
+        ("snappy", "a negative length", framed + struct.pack(">i", -1)),
+        ("snappy", "half a length", framed + b"\0\0"),
+        ("snappy", "a newer version", framed[:8] + struct.pack(">ii", 9, 9) + framed[16:]),
+    )
+    each(s, [(f"{codec}, {label}", batch(*records, codec=codec, payload=payload)) for codec, label, payload in payloads], (7, 12))
 
 
 @case(validates=True)

@@ -2,7 +2,7 @@
 
 from ..batches import CODECS, TIME, Record, batch
 from ..codec import NOBODYS_ID, ZERO_UUID
-from ..script import Topic, fetch_body
+from ..script import Topic, fetch_body, produce_body
 from . import case
 
 UNKNOWN = Topic("no-such-topic", NOBODYS_ID)
@@ -524,5 +524,51 @@ def delete_records_under_a_session(s):
         s.quiet("DeleteRecords", below(topic, -1))
         s.ask("Fetch", fetch_body((topic, 0, 6), session=(number, 5)), version, label="nothing is left")
         s.ask("OffsetForLeaderEpoch", epochs(topic, (0, -1, 0)), 4, label="its epoch")
-        s.produce(topic, batch(Record(b"after")))
+        s.ask("Produce", produce_body(topic, batch(Record(b"after"))), 8, label="after the deletion")
+        s.ask("Produce", produce_body(topic, batch(base_offset=9)), 8, label="refused after the deletion")
         s.ask("Fetch", fetch_body(session=(number, 6)), version, label="and something again")
+
+
+@case
+def fetch_session_that_starts_over(s):
+    topic = filled(s, partitions=2)
+    for version in (7, 12, 13, 18):
+        first = session(s, [(topic, 0, 6)], version, "open")
+        second = s.ask("Fetch", fetch_body((topic, 1, 0), session=(first, 0)), version, label="another in its place")["SessionId"]
+        s.ask("Fetch", fetch_body(session=(first, 1)), version, label="the first is gone")
+        s.ask("Fetch", fetch_body((topic, 0, 9), session=(second, 1)), version, label="out of range")
+        s.ask("Fetch", fetch_body(session=(second, 2)), version, label="still out of range")
+        s.ask("Fetch", fetch_body((topic, 0, 6), session=(second, 3)), version, label="back in range is news")
+        s.ask("Fetch", fetch_body(session=(second, 4)), version, label="and then none")
+        s.ask("Fetch", fetch_body((topic, 0, 6, {"CurrentLeaderEpoch": 5}), session=(second, 5)), version, label="a wrong epoch")
+        s.ask("Fetch", fetch_body(session=(second, 6), isolation=1), version, label="another isolation")
+        s.ask("Fetch", fetch_body(session=(second, 7), max_bytes=-1), version, label="a negative limit")
+        s.ask("Fetch", fetch_body(session=(second, 8), ReplicaId=2, ReplicaState={"ReplicaId": 2}), version, label="a replica")
+        s.ask("Fetch", fetch_body(session=(second, 9)), version, label="goes on")
+        s.ask("Fetch", fetch_body((topic, 0, 0), session=(second, -1), forgotten=[(topic, 0)]), version, label="close")
+        s.ask("Fetch", fetch_body(session=(second, 10)), version, label="closed")
+        s.ask("Fetch", fetch_body((topic, 0, 0), session=(second, -1)), version, label="close what is closed")
+
+
+@case
+def fetch_session_with_a_grown_topic(s):
+    topic = filled(s)
+    for version, partitions in ((12, 2), (17, 3)):
+        number = session(s, [(topic, 0, 6), (topic, partitions - 1, 0)], version, "open, one is not there yet")
+        wanted = {"Topics": [{"Name": topic.name, "Count": partitions, "Assignments": None}], "TimeoutMs": 30_000}
+        s.quiet("CreatePartitions", wanted)
+        s.serving(topic.name, partitions)
+        s.ask("Fetch", fetch_body(session=(number, 1)), version, label="now it is")
+        s.ask("Fetch", fetch_body(session=(number, 2)), version, label="nothing new")
+
+
+@case
+def fetch_session_of_a_topic_with_a_history(s):
+    topic = filled(s, partitions=2)
+    for version in (7, 12, 18):
+        number = session(s, [(topic, 0, 0), (topic, 1, 0), (UNKNOWN, 0, 0), (topic, 9, 0)], version, "open")
+        s.produce(topic, batch(), 1)
+        for epoch in range(1, 5):
+            s.ask("Fetch", fetch_body(session=(number, epoch), max_bytes=1), version, label="one batch at a time, errors last")
+        s.ask("Fetch", fetch_body((topic, 0, 2), (topic, 9, 1), session=(number, 5), max_bytes=1), version, label="moved")
+        s.ask("Fetch", fetch_body(session=(number, 6), forgotten=[(UNKNOWN, 0), (topic, 9)]), version, label="errors forgotten")

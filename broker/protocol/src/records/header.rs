@@ -31,7 +31,7 @@ const LENGTH_ENDS_AT: usize = 12;
 /// Where the checksum's cover begins.
 pub(super) const CRC_COVERS_FROM: usize = 21;
 /// The least batch length that Kafka's scan of a buffer takes for a batch of any format.
-const LENGTH_MIN_OF_ANY_FORMAT: i32 = 14;
+pub(super) const LENGTH_MIN_OF_ANY_FORMAT: i32 = 14;
 /// The first bytes that a reader needs to know format and size.
 const MAGIC_ENDS_AT: usize = 17;
 

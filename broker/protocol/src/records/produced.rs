@@ -15,7 +15,9 @@ use bytes::Bytes;
 use super::attributes::{TimestampType, UnknownCompression};
 use super::compression::{Caps, Compression};
 use super::crc::crc32c;
-use super::header::{BatchError, BatchHeader, CRC_COVERS_FROM, MAGIC, peek, total_bytes};
+use super::header::{
+    BatchError, BatchHeader, CRC_COVERS_FROM, LENGTH_MIN_OF_ANY_FORMAT, MAGIC, peek, total_bytes,
+};
 use super::record::RecordsError;
 use crate::Timestamp;
 
@@ -253,14 +255,16 @@ impl ProduceError {
     /// nothing of the log either, not even where it starts.
     #[must_use]
     pub fn is_before_the_log(&self) -> bool {
-        matches!(
-            self,
+        match self {
             ProduceError::NoBatch
-                | ProduceError::ManyBatches
-                | ProduceError::OldFormat(_)
-                | ProduceError::Damaged(_)
-                | ProduceError::ZstdNotAllowed
-        )
+            | ProduceError::ManyBatches
+            | ProduceError::OldFormat(_)
+            | ProduceError::ZstdNotAllowed => true,
+            // A whole batch that is shorter than its header is found out by the log.
+            ProduceError::Damaged(BatchError::Length(length)) => *length < LENGTH_MIN_OF_ANY_FORMAT,
+            ProduceError::Damaged(_) => true,
+            _ => false,
+        }
     }
 
     /// The refused records, for replies of Produce 8 and later.
@@ -292,9 +296,12 @@ pub fn inspect(bytes: &[u8], zstd_allowed: bool) -> Result<BatchHeader, ProduceE
 }
 
 /// Whether the first batch of the bytes is part of a transaction.
-#[must_use]
-pub fn is_transactional(bytes: &[u8]) -> bool {
-    first(bytes).is_ok_and(|(header, _)| header.attributes.is_transactional())
+///
+/// # Errors
+/// The first fields cannot be those of a batch.
+pub fn is_transactional(bytes: &[u8]) -> Result<bool, BatchError> {
+    let is_whole = peek_whole(bytes)?.is_some();
+    Ok(is_whole && first(bytes).is_ok_and(|(header, _)| header.attributes.is_transactional()))
 }
 
 /// The header and the size of the first batch, which is whole and of format 2.

@@ -52,6 +52,7 @@ struct Accepted {
     log_start_offset: Offset,
 }
 
+#[derive(Clone)]
 struct Refused {
     code: ErrorCode,
     message: Option<String>,
@@ -86,10 +87,9 @@ pub(crate) async fn apply(
     request: ProduceRequest<'_>,
 ) -> Reply {
     let acks = request.acks;
-    let outcomes = if request.transactional_id.is_none() && is_transactional(&request) {
-        refuse_all(&request, ErrorCode::TransactionalIdAuthorizationFailed)
-    } else {
-        append_all(shared, answer.version, client_id, frame, &request).await
+    let outcomes = match refused_whole(&request) {
+        Some(refused) => refuse_all(&request, &refused),
+        None => append_all(shared, answer.version, client_id, frame, &request).await,
     };
     if acks == 0 {
         // There is no response to carry an error, so that an error closes the connection.
@@ -122,13 +122,21 @@ fn is_settled(outcome: &PartitionOutcome) -> bool {
     }
 }
 
-/// Whether any batch belongs to a transaction.
-fn is_transactional(request: &ProduceRequest<'_>) -> bool {
-    let mut partitions = request.topic_data.iter().flat_map(|t| &t.partition_data);
-    partitions.any(|data| match &data.records {
-        Some(Blob::Borrowed(bytes)) => records::is_transactional(bytes),
-        _ => false,
-    })
+/// Why a request is refused as a whole: Kafka looks for batches of transactions, which need an id,
+/// before it looks at partitions, and comes no further than the first that it cannot read.
+fn refused_whole(request: &ProduceRequest<'_>) -> Option<Refused> {
+    for data in request.topic_data.iter().flat_map(|t| &t.partition_data) {
+        let Some(Blob::Borrowed(bytes)) = &data.records else {
+            continue;
+        };
+        match records::is_transactional(bytes) {
+            Ok(false) => {}
+            Ok(true) if request.transactional_id.is_some() => return None,
+            Ok(true) => return Some(Refused::new(ErrorCode::TransactionalIdAuthorizationFailed)),
+            Err(error) => return Some(Refused::with_message(ErrorCode::CorruptMessage, error)),
+        }
+    }
+    None
 }
 
 /// The partitions of each topic. One that is named twice is written once, with what is named last.
@@ -142,10 +150,10 @@ fn by_topic<'r>(
     super::grouped(super::once_each(all, |(topic, data)| (*topic, data.index)))
 }
 
-fn refuse_all(request: &ProduceRequest<'_>, code: ErrorCode) -> Vec<TopicOutcome> {
+fn refuse_all(request: &ProduceRequest<'_>, refused: &Refused) -> Vec<TopicOutcome> {
     let refused = |data: &PartitionProduceData<'_>| PartitionOutcome {
         index: data.index,
-        result: Err(Refused::new(code)),
+        result: Err(refused.clone()),
     };
     by_topic(request)
         .into_iter()

@@ -3,7 +3,8 @@
 //! ```text
 //! 82 "SNAPPY" 00 | version i32 = 1 | compatible version i32 = 1 | (length i32 | block)*
 //! ```
-//! A header may appear again between chunks where streams were laid end to end.
+//! A header may appear again between chunks where streams were laid end to end. As in the Java
+//! library, the stream ends where there is no whole length any more, and who may read it is not asked.
 
 use snap::raw::{Decoder, Encoder, decompress_len};
 
@@ -34,15 +35,15 @@ pub(super) fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, Decompre
             (header, rest) = rest
                 .split_at_checked(HEADER_BYTES)
                 .ok_or_else(|| malformed("header cut off"))?;
-            let compatible = header.last_chunk().map(|field| i32::from_be_bytes(*field));
-            if compatible.is_none_or(|compatible| compatible > VERSION) {
+            let version = header.get(MAGIC.len()..).and_then(<[u8]>::first_chunk);
+            if version.is_none_or(|version| i32::from_be_bytes(*version) < VERSION) {
                 return Err(malformed("framing version is unknown"));
             }
             continue;
         }
-        let (length, after) = rest
-            .split_first_chunk()
-            .ok_or_else(|| malformed("chunk length cut off"))?;
+        let Some((length, after)) = rest.split_first_chunk() else {
+            break;
+        };
         let block;
         (block, rest) = usize::try_from(i32::from_be_bytes(*length))
             .ok()

@@ -58,6 +58,25 @@ fn snappy_comes_raw_too_and_headers_may_recur() {
 }
 
 #[test]
+fn snappy_frames_end_where_no_length_follows_and_may_be_of_a_newer_version() {
+    let sample = b"what is in the stream";
+    let stream = compress(Compression::Snappy, None, sample).unwrap();
+    let mut newer = stream.clone();
+    (newer[11], newer[15]) = (9, 9);
+    let more = [&stream[..], b"\0\0\0"].concat();
+    for stream in [newer, more] {
+        let back = decompress(Compression::Snappy, &stream, &Caps::DEFAULT);
+        assert_eq!(back.unwrap(), sample);
+    }
+    let mut older = stream.clone();
+    older[11] = 0;
+    let cut = [&stream[..], b"\0\0\0\x05"].concat();
+    for stream in [older, cut] {
+        assert!(decompress(Compression::Snappy, &stream, &Caps::DEFAULT).is_err());
+    }
+}
+
+#[test]
 fn gzip_members_and_zstd_frames_may_follow_each_other() {
     for codec in [Compression::Gzip, Compression::Zstd] {
         let stream = compress(codec, None, b"again and ").unwrap();

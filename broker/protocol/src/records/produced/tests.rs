@@ -161,10 +161,17 @@ fn no_log_is_asked_about_bytes_that_are_not_one_batch() {
     for bytes in [&batch[..40], &two, &old] {
         assert!(refusal(bytes).is_before_the_log());
     }
+    let mut damaged = batch.clone();
+    damaged[8..12].copy_from_slice(&10_i32.to_be_bytes());
+    assert!(refusal(&damaged).is_before_the_log());
     let mut placed = batch.clone();
     placed[7] = 1;
     assert_eq!(refusal(&placed), ProduceError::BaseOffset(1));
-    assert!(!refusal(&placed).is_before_the_log());
+    let mut short = batch.clone();
+    short[8..12].copy_from_slice(&40_i32.to_be_bytes());
+    for bytes in [placed, short] {
+        assert!(!refusal(&bytes).is_before_the_log());
+    }
 }
 
 #[test]
@@ -172,11 +179,18 @@ fn a_batch_of_a_transaction_is_known_by_its_header() {
     let plain = golden::batch("three-none");
     let mut transactional = plain.clone();
     transactional[22] |= 16;
-    assert!(!is_transactional(&plain));
-    assert!(is_transactional(&transactional));
-    assert!(is_transactional(&[&transactional[..], &plain].concat()));
-    assert!(!is_transactional(&transactional[..40]));
-    assert!(!is_transactional(b""));
+    let two = [&transactional[..], &plain].concat();
+    for (bytes, expected) in [
+        (&plain[..], false),
+        (&transactional, true),
+        (&two, true),
+        (&transactional[..40], false),
+        (b"", false),
+    ] {
+        assert_eq!(is_transactional(bytes), Ok(expected));
+    }
+    transactional[16] = 3;
+    assert_eq!(is_transactional(&transactional), Err(BatchError::Magic(3)));
 }
 
 #[test]
