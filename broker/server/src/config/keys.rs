@@ -44,6 +44,7 @@ pub const OWN_KEYS: &[OwnKey] = &[
 pub const EFFECTIVE_KEYS: &[&str] = &[
     "advertised.listeners",
     "auto.create.topics.enable",
+    "broker.id",
     "connections.max.idle.ms",
     "default.replication.factor",
     "fetch.max.bytes",
