@@ -8,6 +8,7 @@
     allowed    the differences that are meant, each with its reason
     compare    two transcripts, field by field
     coverage   which versions and error codes were reached
+    document   names in docs/compatibility.md the cases that compare each version
     servers    the two brokers
     cases/     the scripts
 """

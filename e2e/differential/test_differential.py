@@ -14,6 +14,7 @@ from . import cases, servers
 from .allowed import ALLOWED, ALLOWED_BY_DEFAULT, unexplained
 from .compare import differences, lines
 from .coverage import Coverage
+from .document import HOW, PAGE, page
 from .normal import normalise
 from .script import run
 
@@ -96,6 +97,13 @@ def test_the_cases_reach_every_version_and_many_errors(request, oracle):
     print("\n".join(oracle.coverage.lines()))
     assert len(oracle.coverage.pairs()) >= PAIRS_MIN
     assert not oracle.coverage.missing()
+
+
+def test_the_page_on_compatibility_names_what_ran(request, oracle):
+    if not everything_ran(request):
+        pytest.skip("only a part of the cases ran")
+    written = PAGE.read_text()
+    assert page(written, oracle.coverage.json()) == written, f"{PAGE.name} is not what this run gives; write it anew: {HOW}"
 
 
 def test_every_allowed_difference_occurs(request, used):

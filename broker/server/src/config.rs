@@ -276,8 +276,9 @@ impl Config {
     pub fn from_properties(
         pairs: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(Config, Vec<String>), ConfigError> {
-        let properties: BTreeMap<String, String> = pairs.into_iter().collect();
+        let mut properties: BTreeMap<String, String> = pairs.into_iter().collect();
         let warnings = keys::check_all(&properties)?;
+        name_node(&mut properties)?;
         let values = Values(&properties);
 
         let listeners = values.list::<Endpoint>("listeners", "PLAINTEXT://127.0.0.1:9092")?;
@@ -401,6 +402,24 @@ impl Config {
             properties: properties.clone(),
         };
         Ok((config, warnings))
+    }
+}
+
+/// Gives the node's id under both its names: `broker.id` is the older one.
+fn name_node(properties: &mut BTreeMap<String, String>) -> Result<(), ConfigError> {
+    const NAMES: [&str; 2] = ["node.id", "broker.id"];
+    let [node, broker] = NAMES.map(|name| properties.get(name).cloned());
+    match (node, broker) {
+        (Some(node), Some(broker)) if node.trim() != broker.trim() => Err(ConfigError::Invalid {
+            key: "broker.id".to_owned(),
+            value: broker,
+            problem: format!("is not what node.id says, {node}"),
+        }),
+        (Some(id), None) | (None, Some(id)) => {
+            properties.extend(NAMES.map(|name| (name.to_owned(), id.clone())));
+            Ok(())
+        }
+        _ => Ok(()),
     }
 }
 

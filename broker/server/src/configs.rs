@@ -27,6 +27,9 @@ const RESOURCES_MAX: usize = 100_000;
 /// The longest name of a group or a subscription that has settings: names are parts of keys.
 const NAME_BYTES_MAX: usize = 1024;
 
+/// The setting of all brokers that replicas count by.
+const MIN_ISR: &str = "min.insync.replicas";
+
 /// Whose settings are meant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resource {
@@ -148,7 +151,7 @@ async fn alter_until_done(
         let (current, seen) = current(shared, &image, resource);
         let next = change::apply(of(resource), &current, change)
             .map_err(|message| Refusal::new(ErrorCode::InvalidConfig, message))?;
-        check(shared, &image, resource, &current, &next)?;
+        check(shared, &image, resource, change, (&current, &next))?;
         if validate_only || next == current {
             return Ok(());
         }
@@ -215,17 +218,25 @@ pub(crate) fn current(
     }
     let (kind, name) = key(shared, resource);
     let config = image.config(kind, &name);
-    config.map_or_else(Default::default, |config| {
+    let (mut configs, revision) = config.map_or_else(Default::default, |config| {
         (config.value.configs.clone(), Some(config.revision))
-    })
+    });
+    // It stands there also where nobody has set it, and whoever replaces the others must name it.
+    if *resource == Resource::AllBrokers
+        && let Some(min_isr) = settings(shared, image).cluster.get(MIN_ISR)
+    {
+        let stored = configs.entry(MIN_ISR.to_owned());
+        stored.or_insert_with(|| min_isr.clone());
+    }
+    (configs, revision)
 }
 
 fn check(
     shared: &Shared,
     image: &Image,
     resource: &Resource,
-    current: &BTreeMap<String, String>,
-    next: &BTreeMap<String, String>,
+    change: &Change,
+    (current, next): (&BTreeMap<String, String>, &BTreeMap<String, String>),
 ) -> Result<(), Refusal> {
     let invalid = |message: String| Refusal::new(ErrorCode::InvalidConfig, message);
     let bad_request = |message: String| Refusal::new(ErrorCode::InvalidRequest, message);
@@ -252,8 +263,8 @@ fn check(
         }
         Resource::Broker | Resource::AllBrokers => {
             let per_broker = *resource == Resource::Broker;
-            check_min_isr(per_broker, current, next)?;
-            dynamic::check(next, &settings, per_broker).map_err(bad_request)
+            dynamic::check(next, &settings, per_broker).map_err(bad_request)?;
+            check_min_isr(per_broker, change, next)
         }
         Resource::Group(name) => {
             if name.is_empty() {
@@ -277,18 +288,15 @@ fn check(
 /// The minimal ISR is one for all brokers: eligible leader replicas are counted by it.
 fn check_min_isr(
     per_broker: bool,
-    current: &BTreeMap<String, String>,
+    change: &Change,
     next: &BTreeMap<String, String>,
 ) -> Result<(), Refusal> {
-    const MIN_ISR: &str = "min.insync.replicas";
-    let message = match (per_broker, current.get(MIN_ISR), next.get(MIN_ISR)) {
-        (true, _, Some(_)) => {
-            "Broker-level min.insync.replicas cannot be altered while ELR is enabled."
-        }
-        (false, Some(_), None) => {
-            "Cluster-level min.insync.replicas cannot be removed while ELR is enabled."
-        }
-        _ => return Ok(()),
+    let message = if per_broker && change.names(MIN_ISR) {
+        "Broker-level min.insync.replicas cannot be altered while ELR is enabled."
+    } else if !per_broker && !next.contains_key(MIN_ISR) {
+        "Cluster-level min.insync.replicas cannot be removed while ELR is enabled."
+    } else {
+        return Ok(());
     };
     Err(Refusal::new(ErrorCode::InvalidConfig, message))
 }

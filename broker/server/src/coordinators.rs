@@ -262,7 +262,7 @@ pub(crate) async fn ensure_topic(shared: &Arc<Shared>) -> Result<(TopicId, i32),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into(),
-        assignment: BTreeMap::new(),
+        assignment: Vec::new(),
     };
     let not_yet = || {
         Refusal::new(

@@ -17,6 +17,9 @@ use crate::configs;
 /// Where group coordinators keep their state.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
+/// Where a Kafka cluster keeps its metadata; nobody has a topic of this name.
+pub(crate) const METADATA_TOPIC: &str = "__cluster_metadata";
+
 /// Topics that Kafka keeps for itself.
 const INTERNAL: [&str; 3] = [OFFSETS_TOPIC, "__transaction_state", "__share_group_state"];
 
@@ -75,7 +78,7 @@ pub struct NewTopic {
     /// Its settings.
     pub configs: BTreeMap<String, String>,
     /// The replicas of each partition, where the client chose them.
-    pub assignment: BTreeMap<i32, Vec<BrokerId>>,
+    pub assignment: Vec<(i32, Vec<BrokerId>)>,
 }
 
 impl NewTopic {
@@ -87,7 +90,7 @@ impl NewTopic {
             partitions: -1,
             replication_factor: -1,
             configs: BTreeMap::new(),
-            assignment: BTreeMap::new(),
+            assignment: Vec::new(),
         }
     }
 }
@@ -105,6 +108,28 @@ pub struct Created {
     pub configs: BTreeMap<String, String>,
 }
 
+/// Checks that a topic could have this name: it is well formed, nobody has it, and none that differs
+/// only in dots and underscores.
+///
+/// # Errors
+/// It could not.
+pub(crate) fn check_new_name(image: &Image, name: &str) -> Result<(), Refusal> {
+    check_name(name)
+        .map_err(|problem| Refusal::new(ErrorCode::InvalidTopicException, problem.to_string()))?;
+    if image.topic(name).is_some() {
+        let message = format!("Topic '{name}' already exists.");
+        return Err(Refusal::new(ErrorCode::TopicAlreadyExists, message));
+    }
+    if let Some(like) = image.topic_like(name) {
+        let message = format!(
+            "Topic '{name}' collides with existing topic: {}",
+            like.value.topic
+        );
+        return Err(Refusal::new(ErrorCode::InvalidTopicException, message));
+    }
+    Ok(())
+}
+
 /// Creates a topic and returns when this broker serves it.
 ///
 /// # Errors
@@ -114,20 +139,8 @@ pub async fn create(
     new: NewTopic,
     validate_only: bool,
 ) -> Result<Created, Refusal> {
-    check_name(&new.name)
-        .map_err(|problem| Refusal::new(ErrorCode::InvalidTopicException, problem.to_string()))?;
     let image = shared.image();
-    if image.topic(&new.name).is_some() {
-        let message = format!("Topic '{}' already exists.", new.name);
-        return Err(Refusal::new(ErrorCode::TopicAlreadyExists, message));
-    }
-    if let Some(like) = image.topic_like(&new.name) {
-        let message = format!(
-            "Topic '{}' collides with existing topic: {}",
-            new.name, like.value.topic
-        );
-        return Err(Refusal::new(ErrorCode::InvalidTopicException, message));
-    }
+    check_new_name(&image, &new.name)?;
     let settings = configs::settings(shared, &image);
     check_configs(shared, &new.configs, settings.merged())?;
     let assignment = assign(shared, &new)?;
@@ -180,12 +193,17 @@ pub(crate) fn check_configs(
     configs: &BTreeMap<String, String>,
     broker: &BTreeMap<String, String>,
 ) -> Result<(), Refusal> {
-    topic::check_all(configs, broker)
-        .map_err(|error| Refusal::new(ErrorCode::InvalidConfig, error.to_string()))?;
+    let has_store = shared.environment.object_store.is_some();
+    let invalid =
+        |error: topic::TopicConfigError| Refusal::new(ErrorCode::InvalidConfig, error.to_string());
+    topic::check_all(configs, broker).map_err(invalid)?;
+    if has_store && topic::TopicConfig::new(configs, broker).is_tiered() {
+        topic::check_local_retention(configs, broker).map_err(invalid)?;
+    }
     let wants_tier = configs
         .get("remote.storage.enable")
         .is_some_and(|value| value.trim().eq_ignore_ascii_case("true"));
-    if wants_tier && shared.environment.object_store.is_none() {
+    if wants_tier && !has_store {
         let message =
             "Tiered storage functionality is disabled in the broker: it has no object store.";
         return Err(Refusal::new(ErrorCode::InvalidConfig, message));
@@ -198,22 +216,36 @@ fn assign(shared: &Shared, new: &NewTopic) -> Result<Vec<Vec<BrokerId>>, Refusal
     let image = shared.image();
     let brokers: Vec<BrokerId> = image.brokers().map(|(id, _)| id).collect();
     if !new.assignment.is_empty() {
-        let refuse = |message: &str| Refusal::new(ErrorCode::InvalidReplicaAssignment, message);
-        if new.partitions != -1 || new.replication_factor != -1 {
-            let message =
-                "Both an assignment and a partition count or replication factor are given.";
+        let refuse = |message: String| Refusal::new(ErrorCode::InvalidReplicaAssignment, message);
+        let given = [
+            (new.replication_factor != -1, "replication factor"),
+            (new.partitions != -1, "numPartitions"),
+        ];
+        if let Some((_, what)) = given.iter().find(|(is_given, _)| *is_given) {
+            let message = format!(
+                "A manual partition assignment was specified, but {what} was not set to -1."
+            );
             return Err(Refusal::new(ErrorCode::InvalidRequest, message));
         }
-        let size = new.assignment.values().next().map_or(0, Vec::len);
-        for (expected, (index, replicas)) in (0..).zip(&new.assignment) {
-            if *index != expected {
-                return Err(refuse(
-                    "partitions should be a consecutive 0-based integer sequence",
-                ));
+        let size = new.assignment.first().map_or(0, |(_, first)| first.len());
+        let mut assigned = BTreeMap::new();
+        for (index, replicas) in &new.assignment {
+            if assigned.contains_key(index) {
+                return Err(refuse(format!(
+                    "Found multiple manual partition assignments for partition {index}"
+                )));
             }
             check_replicas(&brokers, replicas, size)?;
+            assigned.insert(*index, replicas.clone());
         }
-        return Ok(new.assignment.values().cloned().collect());
+        let is_gapless = (0..)
+            .zip(assigned.keys())
+            .all(|(place, index)| place == *index);
+        if !is_gapless {
+            let message = "partitions should be a consecutive 0-based integer sequence";
+            return Err(refuse(message.to_owned()));
+        }
+        return Ok(assigned.into_values().collect());
     }
     let partitions = match new.partitions {
         -1 => shared.config.partitions_default,
@@ -419,19 +451,22 @@ async fn wait_until_served(shared: &Arc<Shared>, name: &str, id: TopicId) -> Res
     Ok(())
 }
 
-/// Deletes a topic and returns its id when this broker no longer shows it.
+/// Deletes the topic that has this name and this id, and returns when this broker no longer shows it.
 ///
 /// # Errors
 /// The topic is unknown, or the store cannot be reached.
-pub async fn delete(shared: &Arc<Shared>, name: &str) -> Result<TopicId, Refusal> {
+pub async fn delete(shared: &Arc<Shared>, name: &str, id: TopicId) -> Result<(), Refusal> {
     loop {
         let image = shared.image();
         let unknown = || {
             let message = "This server does not host this topic-partition.";
             Refusal::new(ErrorCode::UnknownTopicOrPartition, message)
         };
-        let topic = image.topic(name).ok_or_else(unknown)?;
-        let id = topic.value.topic_id;
+        // Another topic of the name is not the one that was meant.
+        let topic = image
+            .topic(name)
+            .filter(|topic| topic.value.topic_id == id)
+            .ok_or_else(unknown)?;
         let transaction = decide::delete_topic(&shared.keys, name, topic);
         let outcome = commit(shared.environment.metadata.as_ref(), transaction)
             .await
@@ -445,7 +480,7 @@ pub async fn delete(shared: &Arc<Shared>, name: &str) -> Result<TopicId, Refusal
                 Some(now) if now.value.topic_id == id && now.revision == seen => {}
                 Some(now) if now.value.topic_id == id => break,
                 _ if matches!(outcome, Commit::Refused) => return Err(unknown()),
-                _ => return Ok(id),
+                _ => return Ok(()),
             }
             images.changed().await.map_err(Refusal::store)?;
         }

@@ -326,6 +326,20 @@ async fn changes_are_refused_as_kafka_refuses_them() {
             "Broker-level min.insync.replicas cannot be altered while ELR is enabled.",
         ),
         (
+            BROKER,
+            "1",
+            ("min.insync.replicas", DELETE, None),
+            invalid,
+            "Broker-level min.insync.replicas cannot be altered while ELR is enabled.",
+        ),
+        (
+            BROKER,
+            "",
+            ("min.insync.replicas", DELETE, None),
+            invalid,
+            "Cluster-level min.insync.replicas cannot be removed while ELR is enabled.",
+        ),
+        (
             GROUP,
             "g",
             ("no.such", SET, Some("1")),

@@ -404,9 +404,19 @@ def groups_are_listed_by_state_and_type(s):
         ["Assigning"],
         ["Reconciling"],
         ["PreparingRebalance"],
+        [""],
     ):
         s.ask("ListGroups", {"StatesFilter": states}, mine="Groups.GroupId", label=f"states {states}")
-    for types in (["classic"], ["Consumer"], ["consumer", "classic"], ["share"], ["no such type"], ["streams"]):
+    for types in (
+        ["classic"],
+        ["Consumer"],
+        ["consumer", "classic"],
+        ["share"],
+        ["no such type"],
+        ["streams"],
+        ["unknown"],
+        [""],
+    ):
         s.ask("ListGroups", {"TypesFilter": types}, mine="Groups.GroupId", label=f"types {types}")
     s.ask("ListGroups", {"StatesFilter": ["Stable"], "TypesFilter": ["consumer"]}, mine="Groups.GroupId", label="both")
 
@@ -434,3 +444,20 @@ def describe_several_groups(s):
     one.join()
     s.ask("DescribeGroups", {"Groups": [one.group, s.name("none"), "", one.group]})
     s.ask("DescribeGroups", {"Groups": []})
+
+
+@case
+def classic_requests_with_odd_values(s):
+    for version in TURNS:
+        group = s.name(f"g{version}")
+        Member(s, group, version, rebalance=-1).join("negative rebalance timeout")
+        one = Member(s, s.name(f"h{version}"), version)
+        one.join()
+        one.sync([(one, b"x"), (one, b"y")], "an assignment twice")
+        one.leave("nobody leaves", Members=[], MemberId="")
+        one.leave("twice", Members=[{"MemberId": one.id}] * 2)
+        Member(s, s.name(f"long{version}"), version, kind="x" * 300).join("a long type")
+        if version >= 5:
+            Member(s, s.name(f"i{version}"), version, instance="").join("an empty instance")
+            Member(s, s.name(f"j{version}"), version, instance="x" * 300).join("a long instance")
+    s.ask("DescribeGroups", {"Groups": []}, label="none")

@@ -225,6 +225,135 @@ def incremental_alter_configs_refused(s):
     both["Resources"] += changing(TOPIC, s.name("none"), ("retention.ms", SET, "1"))["Resources"]
     s.ask("IncrementalAlterConfigs", both, label="one good, one bad")
     settled(s, TOPIC, topic.name, retention_ms="123")
+    both = changing(TOPIC, topic.name, ("retention.ms", SET, "456"))
+    for kind, name in ((GROUP, s.name("g")), (BROKER, "1")):
+        odd = changing(kind, name, ("retention.ms", 9, "1"))["Resources"]
+        beside = {"Resources": both["Resources"] + odd, "ValidateOnly": True}
+        s.ask("IncrementalAlterConfigs", beside, 1, label=f"an unknown operation beside, type {kind}")
+    s.ask("DescribeConfigs", describing(TOPIC, topic.name, ["retention.ms"]), label="what is left")
+
+
+@case
+def incremental_alter_configs_with_odd_lists(s):
+    topic = s.topic()
+    for label, change in (
+        ("append nothing", ("cleanup.policy", APPEND, "")),
+        ("append several", ("cleanup.policy", APPEND, "compact,delete")),
+        ("append with a space", ("cleanup.policy", APPEND, " compact")),
+        ("append twice the same", ("leader.replication.throttled.replicas", APPEND, "0:1,0:1")),
+        ("subtract nothing", ("cleanup.policy", SUBTRACT, "")),
+        ("subtract all", ("cleanup.policy", SUBTRACT, "compact,delete")),
+        ("subtract from the default", ("follower.replication.throttled.replicas", SUBTRACT, "0:1")),
+        ("set an empty list", ("cleanup.policy", SET, "")),
+        ("a value that is too long", ("leader.replication.throttled.replicas", SET, ",".join(["0:1"] * 8193))),
+        ("delete with a value", ("cleanup.policy", DELETE, "delete")),
+    ):
+        s.ask("IncrementalAlterConfigs", changing(TOPIC, topic.name, change), 1, label=label)
+        # What is in force then has many forms, and Kafka answers before it is.
+        s.pause(0.3)
+        s.ask("DescribeConfigs", describing(TOPIC, topic.name, [change[0]]), 4, label=label)
+
+
+@case
+def configs_of_brokers_are_checked(s):
+    for label, change in (
+        ("append", ("log.cleanup.policy", APPEND, "compact")),
+        ("append what it cannot be", ("log.cleanup.policy", APPEND, "burn")),
+        ("append to no list", ("log.retention.ms", APPEND, "1")),
+        ("subtract", ("log.cleanup.policy", SUBTRACT, "delete")),
+        ("a password", ("ssl.keystore.password", SET, "x")),
+        ("a password of a listener", ("listener.name.plaintext.ssl.keystore.password", SET, "x")),
+        ("of a listener that is none", ("listener.name.other.max.connections", SET, "5")),
+        ("connections", ("max.connections", SET, "500")),
+        ("negative", ("log.cleaner.threads", SET, "-1")),
+        ("zero", ("log.cleaner.threads", SET, "0")),
+        ("minimal ISR", ("min.insync.replicas", SET, "1")),
+        ("minimal ISR deleted", ("min.insync.replicas", DELETE, None)),
+        ("neither true nor false", ("unclean.leader.election.enable", SET, "maybe")),
+        ("retention below no limit", ("log.retention.ms", SET, "-7")),
+        ("no retention", ("log.retention.ms", SET, "0")),
+        ("an unknown key deleted", ("no.such.key", DELETE, None)),
+        ("one that is not set deleted", ("log.retention.ms", DELETE, None)),
+        ("one that cannot change", ("num.partitions", SET, "3")),
+        ("too small", ("log.segment.bytes", SET, "10")),
+    ):
+        key, operation, value = change
+        for name in ("1", ""):
+            s.ask(
+                "IncrementalAlterConfigs", changing(BROKER, name, change, ValidateOnly=True), 1, label=f"{label}, broker {name!r}"
+            )
+            if operation == SET:
+                body = altering(BROKER, name, {key: value}, ValidateOnly=True)
+                s.ask("AlterConfigs", body, 2, label=f"{label} alone, broker {name!r}")
+    both = {"min.insync.replicas": "1", "log.retention.ms": "5"}
+    s.ask("AlterConfigs", altering(BROKER, "", both, ValidateOnly=True), 2, label="with the minimal ISR, all brokers")
+
+
+@case
+def configs_of_groups_are_checked(s):
+    for key, operation, value in (
+        ("consumer.heartbeat.interval.ms", SET, "1"),
+        ("consumer.heartbeat.interval.ms", SET, "x"),
+        ("share.session.timeout.ms", SET, "45000"),
+        ("share.isolation.level", SET, "read_committed"),
+        ("share.isolation.level", SET, "nothing"),
+        ("share.auto.offset.reset", SET, "by_duration:PT1H"),
+        ("share.auto.offset.reset", SET, "nothing"),
+        ("streams.num.standby.replicas", SET, "1"),
+        ("streams.num.standby.replicas", SET, "99"),
+        ("consumer.session.timeout.ms", APPEND, "1"),
+        ("consumer.session.timeout.ms", SET, None),
+        ("no.such.key", DELETE, None),
+    ):
+        body = changing(GROUP, s.name("g"), (key, operation, value), ValidateOnly=True)
+        s.ask("IncrementalAlterConfigs", body, 1, label=f"{key} {operation} {value}")
+
+
+@case
+def configs_of_loggers_are_checked(s):
+    for label, name, change in (
+        ("unknown logger", "1", ("no.such", SET, "INFO")),
+        ("unknown level", "1", ("root", SET, "LOUD")),
+        ("the root's deleted", "1", ("root", DELETE, None)),
+        ("append", "1", ("root", APPEND, "INFO")),
+        ("no name", "", ("root", SET, "INFO")),
+        ("no number", "x", ("root", SET, "INFO")),
+    ):
+        s.ask("IncrementalAlterConfigs", changing(LOGGER, name, change, ValidateOnly=True), 1, label=label)
+
+
+@case
+def describe_configs_with_odd_values(s):
+    odd = {"segment.bytes": " 2097152 ", "min.cleanable.dirty.ratio": "1e-1", "cleanup.policy": "delete, delete", "preallocate": "TRUE",
+           "retention.ms": "+5", "compression.type": " gzip ", "leader.replication.throttled.replicas": "0:1, 0:1,"}  # fmt: skip
+    topic = s.topic(**{key.replace(".", "_"): value for key, value in odd.items()})
+    s.ask("DescribeConfigs", describing(TOPIC, topic.name))
+
+
+@case
+def configs_of_client_metrics_change(s):
+    name = s.name("m")
+    s.ask("DescribeConfigs", describing(CLIENT_METRICS, name), label="none")
+    for label, change in (
+        ("all metrics", ("metrics", SET, "*")),
+        ("an interval", ("interval.ms", SET, "5000")),
+        ("an interval that is too short", ("interval.ms", SET, "5")),
+        ("a bad pattern", ("match", SET, "client_id")),
+        ("an unknown part", ("match", SET, "colour=red")),
+        ("an expression that does not parse", ("match", SET, "client_id=(")),
+        ("expressions", ("match", SET, "client_id=a.*,client_software_name=b,client_id=a.*")),
+        ("an unknown key", ("no.such.key", SET, "1")),
+        ("append", ("metrics", APPEND, "org.apache")),
+    ):
+        s.ask("IncrementalAlterConfigs", changing(CLIENT_METRICS, name, change), 1, label=label)
+    settled(s, CLIENT_METRICS, name, interval_ms="5000")
+    s.ask("DescribeConfigs", describing(CLIENT_METRICS, name), label="changed")
+    s.ask("ListConfigResources", {"ResourceTypes": []}, 0, mine="ConfigResources.ResourceName", label="listed")
+    s.ask("ListConfigResources", {"ResourceTypes": [CLIENT_METRICS] * 2}, 1, mine="ConfigResources.ResourceName", label="twice")
+    s.ask("AlterConfigs", altering(CLIENT_METRICS, name, {}), 2, label="replaced by nothing")
+    s.until("DescribeConfigs", describing(CLIENT_METRICS, name),
+            lambda got: not any(item["ConfigSource"] == 7 for item in got["Results"][0]["Configs"]))  # fmt: skip
+    s.ask("ListConfigResources", {"ResourceTypes": []}, 0, mine="ConfigResources.ResourceName", label="no longer listed")
 
 
 @case
@@ -306,6 +435,9 @@ def update_features(s):
         ("nothing", updating()),
         ("twice", updating(("group.version", 1, upgrade), ("group.version", 1, upgrade))),
         ("one good, one bad", updating(("group.version", 1, upgrade), ("no.such.feature", 1, upgrade))),
+        ("twice, the second good", updating(("group.version", 9, upgrade), ("group.version", 1, upgrade))),
+        ("twice, the first good", updating(("group.version", 1, upgrade), ("group.version", 9, upgrade))),
+        ("no time", {**updating(("group.version", 1, upgrade)), "timeoutMs": 0}),
     ):
         s.ask("UpdateFeatures", {**body, "ValidateOnly": True}, label=f"{label}, only checked")
         s.ask("UpdateFeatures", body, label=label)

@@ -211,6 +211,22 @@ def consumer_first_heartbeat_is_checked(s):
 
 
 @case
+def consumer_joins_with_odd_values(s):
+    topic = topic_for_groups(s, partitions=2)
+    for label, version, more in (
+        ("no id", 0, {"MemberId": ""}),
+        ("long id", 1, {"MemberId": "x" * 300}),
+        ("id with an umlaut", 1, {"MemberId": "ä"}),
+        ("a topic twice", 1, {"SubscribedTopicNames": [topic.name, topic.name]}),
+        ("a topic that cannot be", 1, {"SubscribedTopicNames": ["bad name!"]}),
+    ):
+        group = s.name(label.replace(" ", "-"))
+        one = Consumer(s, group, topics=[topic.name], version=version)
+        one.join(label, **more)
+        describe(s, group, label)
+
+
+@case
 def consumer_members_are_fenced(s):
     topic = topic_for_groups(s, partitions=2)
     one = Consumer(s, s.name("g"), topics=[topic.name])

@@ -57,6 +57,27 @@ def metadata_of_what_is_not_there(s):
 
 
 @case
+def metadata_of_some_of_each(s):
+    topic = s.topic(partitions=2)
+    operations = {"IncludeClusterAuthorizedOperations": True, "IncludeTopicAuthorizedOperations": True}
+    for label, names in (
+        ("known and not", (s.name("none"), topic.name, "bad name!")),
+        ("internal and not there", ("__share_group_state",)),
+        ("empty", ("",)),
+        ("all twice", (s.name("none"), topic.name) * 2),
+    ):
+        s.ask("Metadata", named(*names), range(4, 14), label=label)
+        s.ask("Metadata", named(*names, **operations), range(8, 14), label=f"{label}, with operations")
+    for label, ids in (
+        ("ids, known and not", (topic.id, NOBODYS_ID)),
+        ("ids twice", (topic.id, topic.id, NOBODYS_ID, NOBODYS_ID)),
+        ("an id and nothing", (topic.id, ZERO_UUID)),
+    ):
+        body = {"Topics": [{"TopicId": topic_id, "Name": None} for topic_id in ids], **operations}
+        s.ask("Metadata", body, range(12, 14), label=f"{label}, with operations")
+
+
+@case
 def metadata_creates_topics(s):
     for version in s.versions("Metadata"):
         name = s.name(f"auto{version}")
@@ -89,6 +110,10 @@ def describe_topic_partitions(s):
     ask("some of each", other.name, s.name("none"), topic.name)
     ask("bad name", "bad name!")
     ask("empty name", "")
+    ask("empty name among others", topic.name, "", "bad name!")
+    ask("empty name and cursor", topic.name, "", Cursor={"TopicName": "", "PartitionIndex": 0})
+    s.ask("DescribeTopicPartitions", {"Topics": []}, mine="Topics.Name", label="all")
+    ask("negative cursor of all", Cursor={"TopicName": topic.name, "PartitionIndex": -1})
     ask("internal", "__consumer_offsets")
     for limit in (1, 2, 3, 4, 5, 0, -1):
         ask(f"at most {limit}", topic.name, other.name, ResponsePartitionLimit=limit)
@@ -114,6 +139,10 @@ def describe_quorum(s):
     )
     s.ask("DescribeQuorum", {"Topics": [{"TopicName": "other", "Partitions": [{"PartitionIndex": 0}]}]}, label="another topic")
     s.ask("DescribeQuorum", {"Topics": []}, label="nothing")
+    metadata, index = "__cluster_metadata", {"PartitionIndex": 0}
+    s.ask("DescribeQuorum", {"Topics": [{"TopicName": metadata, "Partitions": [index]}] * 2}, label="twice")
+    s.ask("DescribeQuorum", {"Topics": [{"TopicName": metadata, "Partitions": [index] * 2}]}, label="a partition twice")
+    s.ask("DescribeQuorum", {"Topics": [{"TopicName": metadata, "Partitions": []}]}, label="no partition")
 
 
 @case
@@ -124,6 +153,7 @@ def describe_log_dirs(s):
     s.ask("DescribeLogDirs", one, label="one topic")
     s.ask("DescribeLogDirs", {"Topics": [{"Topic": topic.name, "Partitions": [0, 7]}]}, label="one that is not there")
     s.ask("DescribeLogDirs", {"Topics": [{"Topic": s.name("none"), "Partitions": [0]}]}, label="an unknown topic")
+    s.ask("DescribeLogDirs", {"Topics": one["Topics"] * 2}, label="twice")
     s.ask("DescribeLogDirs", {"Topics": []}, label="nothing")
     s.ask("DescribeLogDirs", {"Topics": [{"Topic": topic.name, "Partitions": []}]}, label="no partition")
 

@@ -152,6 +152,69 @@ def offsets_are_deleted(s):
 
 
 @case
+def offsets_named_twice(s):
+    topic, other = s.topic("a"), s.topic("b", partitions=2)
+    group = s.name("g")
+    twice = commit_body(group, topic, 1)
+    twice["Topics"] += commit_body(group, other, 2, 1)["Topics"] + commit_body(group, topic, 3)["Topics"]
+    s.ask("OffsetCommit", twice, label="topic twice")
+    twice["Topics"] += commit_body(group, topic, 3, 9)["Topics"] + commit_body(group, other, 3, 9)["Topics"]
+    s.ask("OffsetCommit", twice, label="topic twice, some of it not there")
+    s.ask("OffsetFetch", fetch_offsets_body(group, topic, other, topic, partitions=(0, 0, 1)), label="topic and partition twice")
+    asked = [{"GroupId": name, "Topics": None} for name in (group, s.name("none"), group)]
+    s.ask("OffsetFetch", {"Groups": asked}, range(8, 11), label="group twice")
+    parts = [{"PartitionIndex": index} for index in (0, 0, 5, 5)]
+    body = {"GroupId": group, "Topics": [{"Name": topic.name, "Partitions": parts}] * 2}
+    s.ask("OffsetDelete", body, label="topic and partition twice")
+    s.ask("DeleteGroups", {"GroupsNames": [group, s.name("none"), group, s.name("none")]}, label="twice")
+    s.ask("DescribeGroups", {"Groups": [group, group]}, label="twice")
+    s.ask("FindCoordinator", {"KeyType": 0, "CoordinatorKeys": [group, group]}, range(4, 7), label="twice")
+
+
+@case
+def offsets_of_groups_with_odd_names(s):
+    topic = s.topic()
+    for group in ("x" * 300, "a b", "ä", "g/1"):
+        s.ask("OffsetCommit", commit_body(group, topic, 5), (2, 8, 10), label=group[:5])
+        s.ask("OffsetFetch", fetch_offsets_body(group, topic), (1, 8, 10), label=group[:5])
+    s.ask("FindCoordinator", {"Key": "x" * 300, "KeyType": 0, "CoordinatorKeys": ["x" * 300, "ä", ""]}, label="odd keys")
+
+
+@case
+def offsets_with_a_retention(s):
+    topic = s.topic()
+    for time in (0, 1, 1_000_000, -2):
+        s.ask("OffsetCommit", {**commit_body(s.name("g"), topic, 5), "RetentionTimeMs": time}, (2, 3, 4), label=f"for {time} ms")
+        s.ask("OffsetFetch", fetch_offsets_body(s.name("g"), topic), (1, 5, 8), label=f"for {time} ms")
+
+
+@case
+def offsets_of_members_that_are_none(s):
+    topic = s.topic()
+    group = s.name("g")
+    s.ask("OffsetCommit", commit_body(group, topic, 5, member="m"), label="a member without a generation")
+    s.ask("OffsetCommit", commit_body(group, topic, 5, generation=3), label="a generation without a member")
+    s.ask("OffsetCommit", commit_body(group, topic, 5, instance="i"), range(7, 11), label="an instance alone")
+    s.ask("OffsetFetch", fetch_offsets_body(group, topic, member="m", epoch=3), (9, 10), label="as a member of a simple group")
+    for name in (group, s.name("none")):
+        s.ask("OffsetFetch", fetch_offsets_body(name, topic, epoch=3), (9, 10), label="an epoch without a member")
+    s.ask("OffsetFetch", fetch_offsets_body(group, Topic("bad name!", ZERO_UUID)), label="bad name")
+    s.ask("OffsetFetch", fetch_offsets_body(group, topic, partitions=(-1, -2)), label="negative partitions")
+
+
+@case
+def offset_deletes_that_reach_no_partition(s):
+    nowhere = {"Topics": [{"Name": UNKNOWN.name, "Partitions": [{"PartitionIndex": 0}]}]}
+    s.ask("OffsetDelete", {"GroupId": s.name("none"), **nowhere}, label="unknown group and topic")
+    s.ask("OffsetDelete", {"GroupId": s.name("none"), "Topics": []}, label="unknown group, nothing")
+    connect = Member(s, s.name("connect"), 9, (("compatible", b"c"),), kind="connect")
+    connect.join()
+    connect.sync([(connect, b"x")])
+    s.ask("OffsetDelete", {"GroupId": connect.group, **nowhere}, label="a group with members that are no consumers")
+    s.ask("OffsetDelete", {"GroupId": connect.group, "Topics": []}, label="such a group, nothing")
+
+
+@case
 def find_coordinator(s):
     s.ask("FindCoordinator", {"Key": s.name("g"), "KeyType": 0, "CoordinatorKeys": [s.name("g"), s.name("h")]}, label="groups")
     s.ask("FindCoordinator", {"Key": "", "KeyType": 0, "CoordinatorKeys": [""]}, label="empty key")

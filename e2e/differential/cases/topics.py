@@ -66,8 +66,23 @@ def create_topics_refused(s):
         ("a name that collides", creating(s.name("c_o"))),
         ("the same again with a dot", creating(s.name("c.o"))),
         ("nothing", {"Topics": [], "timeoutMs": 1000}),
+        ("a partition assigned twice", creating(s.name("t"), -1, -1, None, [(0, [1]), (0, [1])])),
+        ("a partition assigned twice and a factor", creating(s.name("t"), -1, 1, None, [(0, [1]), (0, [1])])),
+        ("bad name and null value", creating("bad name!", 1, 1, {"retention.ms": None})),
+        ("bad value and no partitions", creating(s.name("t"), 0, 1, {"retention.ms": "soon"})),
+        ("no partitions and no replicas", creating(s.name("t"), 0, 0)),
+        ("more partitions than a request may create", creating(s.name("t"), 10_001)),
+        ("as many as can be asked for", creating(s.name("t"), 2**31 - 1)),
+        ("as many replicas as can be asked for", creating(s.name("t"), 1, 2**15 - 1)),
     ):
         s.ask("CreateTopics", body, TURNS, label=label)
+    s.topic("there")
+    s.ask("CreateTopics", creating(s.name("there"), 0, 0, {"retention.ms": None}), TURNS, label="exists, and all else is wrong")
+    many = {"Topics": creating(s.name("t"), 6000)["Topics"] + creating("bad name!", 6000)["Topics"], "timeoutMs": 1000}
+    s.ask("CreateTopics", many, TURNS, label="together more than a request may create")
+    twice = creating(s.name("twice"))
+    twice["Topics"][0]["Configs"] = [{"Name": "retention.ms", "Value": value} for value in ("soon", "1", "2")]
+    s.ask("CreateTopics", {**twice, "validateOnly": True}, TURNS, label="a setting several times")
     s.ask("CreateTopics", creating("__consumer_offsets"), TURNS, label="an internal topic that exists")
     s.ask("CreateTopics", creating("__cluster_metadata"), TURNS, label="the topic of metadata")
 
@@ -85,7 +100,11 @@ def create_topics_with_every_setting_wrong(s):
         ("compression.gzip.level", ("0", "10", "-2")), ("compression.lz4.level", ("0", "18")), ("compression.zstd.level", ("23",)),
         ("leader.replication.throttled.replicas", ("x",)), ("cleanup.policy", ("delete,burn", "compact,delete", "delete,delete")),
         ("message.format.version", ("3.0",)), ("message.downconversion.enable", ("true",)), ("min.compaction.lag.ms", (" 5 ",)),
-        ("retention.ms", ("+5", "0x10", "5.0", "9223372036854775807")), ("preallocate", ("TRUE", " true ")),
+        ("retention.ms", ("+5", "0x10", "5.0", "9223372036854775807", "", " ")), ("preallocate", ("TRUE", " true ")),
+        ("remote.storage.enable", ("true",)), ("remote.log.copy.disable", ("true",)), ("internal.segment.bytes", ("100",)),
+        ("", ("1",)), (" retention.ms", ("1",)), ("min.cleanable.dirty.ratio", ("1e-1", ".5")), ("min.compaction.lag.ms", ("-0",)),
+        ("compression.type", ("GZIP", " gzip ", "none")), ("cleanup.policy", ("Delete", "delete,", "delete , compact", "none", ",")),
+        ("leader.replication.throttled.replicas", ("0:1,,1:1", "99999999999:1", "*", "none", "0:1,*")),
     ):  # fmt: skip
         for value in values:
             s.ask("CreateTopics", creating(s.name("t"), 1, 1, {key: value}, validateOnly=True), 7, label=f"{key}={value!r}")
@@ -132,6 +151,26 @@ def delete_topics(s):
 
 
 @case
+def topics_that_differ_in_dots_alone(s):
+    names = [s.name(end) for end in ("a.b", "a_b", "ab")]
+    s.ask("CreateTopics", {"Topics": [creating(name)["Topics"][0] for name in names], "timeoutMs": 10_000}, 2, label="together")
+
+
+@case
+def topics_without_time(s):
+    topic, other = s.topic("a"), s.topic("b")
+    for time in (0, -1):
+        s.ask("CreatePartitions", {**growing(topic.name, 1), "TimeoutMs": time}, label=f"grow in {time} ms to what there is")
+        s.ask("DeleteTopics", {"Topics": [{"Name": s.name("none")}], "TimeoutMs": time}, 6, label=f"delete nothing in {time} ms")
+        s.ask("CreateTopics", creating("bad name!", 0, timeoutMs=time), 7, label=f"create nothing in {time} ms")
+    s.ask("CreatePartitions", {**growing(other.name, 2), "TimeoutMs": -1}, 3, label="grow at once")
+    gone = [{"TopicId": topic.id, "Name": None}, {"Name": other.name}, {"Name": other.name}]
+    s.ask("DeleteTopics", {"Topics": gone, "TimeoutMs": -1}, 6, label="delete at once")
+    s.ask("DeleteTopics", {"TopicNames": [topic.name, other.name], "TimeoutMs": -1}, range(1, 6), label="delete at once")
+    s.ask("Metadata", {"Topics": [{"Name": topic.name}, {"Name": other.name}]}, 12, label="nothing has changed")
+
+
+@case
 def delete_topics_refused(s):
     topic = s.topic()
     for label, topics in (
@@ -141,6 +180,8 @@ def delete_topics_refused(s):
         ("name twice", [{"Name": topic.name}, {"Name": topic.name}]),
         ("id twice", [{"TopicId": topic.id}, {"TopicId": topic.id}]),
         ("name and id of one topic", [{"TopicId": topic.id}, {"Name": topic.name}]),
+        ("name, and id twice", [{"TopicId": topic.id}, {"Name": topic.name}, {"TopicId": topic.id}]),
+        ("name thrice", [{"Name": topic.name}] * 3),
         ("nothing", []),
         ("empty name", [{"Name": ""}]),
         ("bad name", [{"Name": "bad name!"}]),

@@ -295,8 +295,10 @@ impl ConsumerGroup {
         if member_id.is_none() && epoch < 0 {
             return Ok(());
         }
-        let member =
-            (member_id.and_then(|id| self.state.member(id))).ok_or(ErrorCode::UnknownMemberId)?;
+        // Kafka stumbles over an epoch that is nobody's, and says so.
+        let member_id = member_id.ok_or(ErrorCode::UnknownServerError)?;
+        let member = self.state.member(member_id);
+        let member = member.ok_or(ErrorCode::UnknownMemberId)?;
         match epoch == member.current.epoch {
             true => Ok(()),
             false => Err(stale(member)),

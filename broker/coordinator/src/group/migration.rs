@@ -147,9 +147,9 @@ pub(crate) fn join(
     turn: &mut Turn<'_>,
 ) {
     let response = group.classic_join(request, context, turn);
+    // Unlike one to a classic group, such a refusal names no member.
     let response = response.unwrap_or_else(|error| JoinGroupResponse {
         error_code: error.code(),
-        member_id: Cow::Owned(request.member_id.clone().into_owned()),
         ..JoinGroupResponse::default()
     });
     turn.reply(ticket, Response::JoinGroup(response));

@@ -24,7 +24,7 @@ use crate::record::{Key, Record};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Committed {
     pub(crate) offset: Offset,
-    /// The epoch of the last record read; -1 if the client gave none.
+    /// The epoch of the last record read, as the client said it; -1 if it gave none.
     pub(crate) leader_epoch: i32,
     pub(crate) metadata: Box<str>,
     pub(crate) committed_at: Timestamp,
@@ -40,7 +40,7 @@ impl Committed {
     fn of(value: &OffsetCommitValue<'_>, position: Offset) -> Committed {
         Committed {
             offset: Offset(value.offset),
-            leader_epoch: value.leader_epoch.max(-1),
+            leader_epoch: value.leader_epoch,
             metadata: Box::from(&*value.metadata),
             committed_at: Timestamp(value.commit_timestamp),
             expires_at: (value.expire_timestamp != -1).then_some(Timestamp(value.expire_timestamp)),

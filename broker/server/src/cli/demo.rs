@@ -367,10 +367,13 @@ mod tests {
 
     #[test]
     fn the_topic_is_one_that_the_broker_accepts() {
+        use crate::config::topic;
+
         for events in [1_000, 200_000] {
             let settings = Plan::new(events).topic().settings;
             let none = std::collections::BTreeMap::new();
-            assert_eq!(crate::config::topic::check_all(&settings, &none), Ok(()));
+            assert_eq!(topic::check_all(&settings, &none), Ok(()));
+            assert_eq!(topic::check_local_retention(&settings, &none), Ok(()));
         }
     }
 }

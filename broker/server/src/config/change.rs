@@ -32,6 +32,17 @@ pub enum Change {
     Each(Vec<(String, Operation)>),
 }
 
+impl Change {
+    /// Whether the change speaks of the setting `name`.
+    #[must_use]
+    pub fn names(&self, name: &str) -> bool {
+        match self {
+            Change::Replace(configs) => configs.contains_key(name),
+            Change::Each(operations) => operations.iter().any(|(of, _)| of == name),
+        }
+    }
+}
+
 /// Whose settings change, as far as a change must know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Of {

@@ -458,7 +458,7 @@ fn check_value(name: &str, value: &str) -> Result<(), String> {
     let setting = topic::TOPIC_KEYS
         .iter()
         .find(|key| key.synonyms.first() == Some(&name));
-    match setting.map(|setting| topic::check(setting.name, value)) {
+    match setting.map(|setting| topic::check_default(setting, value)) {
         Some(Err(topic::TopicConfigError::Invalid { problem, .. })) => Err(invalid(&problem)),
         Some(Err(other)) => Err(other.to_string()),
         Some(Ok(())) | None => Ok(()),

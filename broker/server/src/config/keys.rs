@@ -44,6 +44,7 @@ pub const OWN_KEYS: &[OwnKey] = &[
 pub const EFFECTIVE_KEYS: &[&str] = &[
     "advertised.listeners",
     "auto.create.topics.enable",
+    "broker.id",
     "connections.max.idle.ms",
     "default.replication.factor",
     "fetch.max.bytes",
@@ -165,7 +166,7 @@ pub fn check_all(properties: &BTreeMap<String, String>) -> Result<Vec<String>, C
             .find(|key| key.synonyms.contains(&name.as_str()));
         // The first synonym has the setting's own unit and range; minutes and hours have not.
         if let Some(setting) = setting.filter(|key| key.synonyms.first() == Some(&name.as_str())) {
-            topic::check(setting.name, value).map_err(|error| ConfigError::Invalid {
+            topic::check_default(setting, value).map_err(|error| ConfigError::Invalid {
                 key: name.clone(),
                 value: value.clone(),
                 problem: match error {

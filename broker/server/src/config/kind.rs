@@ -1,5 +1,7 @@
 //! The types of configuration values, as Kafka's DescribeConfigs numbers them.
 
+use esker_protocol::FixedHashSet;
+
 /// The type of a configuration value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -40,7 +42,7 @@ impl Kind {
         }
     }
 
-    /// The value as Kafka writes it back: trimmed, in one spelling.
+    /// The value as Kafka writes it back: trimmed, in one spelling, the words of a list once.
     #[must_use]
     pub fn canonical(self, value: &str) -> String {
         let trimmed = value.trim();
@@ -52,10 +54,13 @@ impl Kind {
                 _ => trimmed.to_owned(),
             },
             Kind::List => {
-                let words: Vec<&str> = trimmed.split(',').map(str::trim).collect();
+                let mut seen = FixedHashSet::default();
+                let words = trimmed.split(',').map(str::trim);
+                let words: Vec<&str> = words.filter(|word| seen.insert(*word)).collect();
                 words.join(",")
             }
-            Kind::String | Kind::Class | Kind::Password => value.to_owned(),
+            Kind::String => trimmed.to_owned(),
+            Kind::Class | Kind::Password => value.to_owned(),
         }
     }
 
@@ -91,9 +96,9 @@ mod tests {
             (Kind::Long, "+5 ", "5"),
             (Kind::Double, "0.50", "0.5"),
             (Kind::Double, "1", "1.0"),
-            (Kind::List, "a , b", "a,b"),
+            (Kind::List, "a , b,a", "a,b"),
             (Kind::List, "", ""),
-            (Kind::String, "x ", "x "),
+            (Kind::String, " x y ", "x y"),
         ] {
             assert_eq!(kind.canonical(value), expected, "{value:?}");
         }

@@ -54,6 +54,20 @@ fn an_unknown_key_names_the_nearest() {
 }
 
 #[test]
+fn the_node_has_one_id_under_both_names() {
+    for given in ["node.id", "broker.id"] {
+        let (config, warnings) = parse(&[(given, "7")]).expect("an id is enough");
+        assert_eq!((config.node_id.0, warnings), (7, Vec::new()));
+        for name in ["node.id", "broker.id"] {
+            assert_eq!(config.properties.get(name).map(String::as_str), Some("7"));
+        }
+    }
+    assert!(parse(&[("node.id", "7"), ("broker.id", "7")]).is_ok());
+    let error = parse(&[("node.id", "7"), ("broker.id", "8")]).unwrap_err();
+    assert!(error.to_string().contains("broker.id"), "{error}");
+}
+
+#[test]
 fn values_that_cannot_be_used_are_refused() {
     for (key, value) in [
         ("node.id", "-1"),

@@ -46,6 +46,21 @@ pub struct TopicKey {
     pub synonyms: &'static [&'static str],
 }
 
+impl TopicKey {
+    /// A value as Kafka writes it back.
+    #[must_use]
+    pub fn canonical(&self, value: &str) -> String {
+        match self.check {
+            // The one kind of list whose words may repeat.
+            Check::ThrottledReplicas => {
+                let words: Vec<&str> = value.trim().split(',').map(str::trim).collect();
+                words.join(",")
+            }
+            _ => self.kind.canonical(value),
+        }
+    }
+}
+
 const fn key(
     name: &'static str,
     kind: Kind,
@@ -61,6 +76,12 @@ const fn key(
         synonyms,
     }
 }
+
+/// The one time that may be without end; every negative default of a broker means that.
+const RETENTION_MS: &str = "retention.ms";
+
+/// A setting of Kafka's own tests, which is described only where it is set.
+pub const INTERNAL_SEGMENT_BYTES: &str = "internal.segment.bytes";
 
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 
@@ -78,7 +99,7 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
     key("flush.ms", Kind::Long, "9223372036854775807", Check::AtLeast(0), &["log.flush.interval.ms", "log.flush.scheduler.interval.ms"]),
     key("follower.replication.throttled.replicas", Kind::List, "", Check::ThrottledReplicas, &[]),
     key("index.interval.bytes", Kind::Int, "4096", Check::AtLeast(0), &["log.index.interval.bytes"]),
-    TopicKey { name: "internal.segment.bytes", kind: Kind::Int, default: None, check: Check::AtLeast(61), synonyms: &[] },
+    TopicKey { name: INTERNAL_SEGMENT_BYTES, kind: Kind::Int, default: None, check: Check::AtLeast(61), synonyms: &[] },
     key("leader.replication.throttled.replicas", Kind::List, "", Check::ThrottledReplicas, &[]),
     key("local.retention.bytes", Kind::Long, "-2", Check::AtLeast(-2), &["log.local.retention.bytes"]),
     key("local.retention.ms", Kind::Long, "-2", Check::AtLeast(-2), &["log.local.retention.ms"]),
@@ -163,14 +184,12 @@ pub fn check(name: &str, value: &str) -> Result<(), TopicConfigError> {
         {
             Err("Value must be between 0 and 1".to_owned())
         }
-        Check::OneOf(words) if !words.contains(&value) => {
+        Check::OneOf(words) if !words.contains(&value.trim()) => {
             Err(format!("String must be one of: {}", words.join(", ")))
         }
         Check::ListOf(words)
-            if value
-                .split(',')
-                .map(str::trim)
-                .any(|w| !w.is_empty() && !words.contains(&w)) =>
+            if !value.trim().is_empty()
+                && value.split(',').any(|word| !words.contains(&word.trim())) =>
         {
             Err(format!("String must be one of: {}", words.join(", ")))
         }
@@ -182,15 +201,31 @@ pub fn check(name: &str, value: &str) -> Result<(), TopicConfigError> {
     satisfied.map_err(invalid)
 }
 
+/// Checks what a broker is given as the default of a setting, under the first of the setting's broker
+/// names.
+///
+/// # Errors
+/// The value is none that the setting could have.
+pub fn check_default(key: &TopicKey, value: &str) -> Result<(), TopicConfigError> {
+    match value.trim().parse::<i64>() {
+        Ok(0) if key.name == RETENTION_MS => Err(TopicConfigError::Invalid {
+            name: key.name.to_owned(),
+            value: value.to_owned(),
+            problem: "must be unlimited (-1) or, equal or greater than 1".to_owned(),
+        }),
+        Ok(i64::MIN..0) if key.name == RETENTION_MS => Ok(()),
+        _ => check(key.name, value),
+    }
+}
+
 fn is_replica_list(value: &str) -> bool {
-    let is_number = |text: &str| text.parse::<u32>().is_ok();
-    value.trim().is_empty()
-        || value.trim() == "*"
-        || value.split(',').all(|pair| {
-            pair.trim()
-                .split_once(':')
-                .is_some_and(|(p, b)| is_number(p) && is_number(b))
-        })
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let is_pair = |text: &str| {
+        let pair = text.split_once(':');
+        pair.is_some_and(|(partition, broker)| is_number(partition) && is_number(broker))
+    };
+    let mut words = value.split(',').map(str::trim);
+    value.trim() == "*" || words.all(|word| word.is_empty() || is_pair(word))
 }
 
 /// The settings of one topic in typed form: its overrides over the broker's defaults over Kafka's.
@@ -269,7 +304,7 @@ impl TopicConfig {
         overrides: &BTreeMap<String, String>,
         broker: &BTreeMap<String, String>,
     ) -> TopicConfig {
-        let text = |name| effective(name, overrides, broker);
+        let text = |name| effective(name, overrides, broker).map(|text| text.trim().to_owned());
         let number = |name| {
             text(name)
                 .and_then(|v| v.trim().parse::<i64>().ok())
@@ -286,8 +321,8 @@ impl TopicConfig {
             -2 => whole,
             own => own,
         };
-        let segment_bytes = match overrides.get("internal.segment.bytes") {
-            Some(_) => size("internal.segment.bytes"),
+        let segment_bytes = match overrides.get(INTERNAL_SEGMENT_BYTES) {
+            Some(_) => size(INTERNAL_SEGMENT_BYTES),
             None => size("segment.bytes"),
         };
         TopicConfig {
@@ -390,6 +425,7 @@ pub fn effective(
             1
         };
         return Some(match value.trim().parse::<i64>() {
+            Ok(count) if name == RETENTION_MS && count < 0 => "-1".to_owned(),
             Ok(count) if factor > 1 && count > 0 => count.saturating_mul(factor).to_string(),
             _ => value.clone(),
         });
@@ -405,7 +441,7 @@ pub fn synonyms(
     broker: &BrokerSettings,
 ) -> Vec<Synonym> {
     let own = overrides.get(key.name);
-    let own = own.map(|value| Synonym::new(key.name, value, Source::Topic));
+    let own = own.map(|value| Synonym::new(key.name, &key.canonical(value), Source::Topic));
     let of_broker = key.synonyms.first().map(|name| broker.synonyms(name));
     own.into_iter()
         .chain(of_broker.unwrap_or_default())
@@ -423,10 +459,7 @@ pub fn check_all(
     for (name, value) in overrides {
         check(name, value)?;
     }
-    let number = |name: &str| {
-        let value = effective(name, overrides, broker)?;
-        value.trim().parse::<i64>().ok()
-    };
+    let number = |name: &str| number(name, overrides, broker);
     let lags = (
         number("min.compaction.lag.ms"),
         number("max.compaction.lag.ms"),
@@ -450,6 +483,19 @@ pub fn check_all(
                 .to_owned(),
         ));
     }
+    Ok(())
+}
+
+/// Checks, for a topic that goes to the object store, that it keeps no more locally than at all. As
+/// in Kafka, a topic that does not may say what it likes.
+///
+/// # Errors
+/// The local bounds exceed the whole ones.
+pub fn check_local_retention(
+    overrides: &BTreeMap<String, String>,
+    broker: &BTreeMap<String, String>,
+) -> Result<(), TopicConfigError> {
+    let number = |name: &str| number(name, overrides, broker);
     for (name, whole) in [
         ("local.retention.bytes", "retention.bytes"),
         ("local.retention.ms", "retention.ms"),
@@ -473,6 +519,16 @@ pub fn check_all(
         });
     }
     Ok(())
+}
+
+/// The value in force of a numeric setting.
+fn number(
+    name: &str,
+    overrides: &BTreeMap<String, String>,
+    broker: &BTreeMap<String, String>,
+) -> Option<i64> {
+    let value = effective(name, overrides, broker)?;
+    value.trim().parse().ok()
 }
 
 /// Checks what depends on the settings that the topic had.
@@ -528,12 +584,14 @@ mod tests {
             ("segment.bytes", "100"),
             ("segment.bytes", "3000000000"),
             ("cleanup.policy", "shrink"),
+            ("cleanup.policy", "delete,"),
             ("compression.type", "brotli"),
             ("min.cleanable.dirty.ratio", "1.5"),
             ("min.cleanable.dirty.ratio", "NaN"),
             ("preallocate", "yes"),
             ("compression.gzip.level", "0"),
             ("leader.replication.throttled.replicas", "0:x"),
+            ("leader.replication.throttled.replicas", "0:1,*"),
             ("no.such", "1"),
         ] {
             assert!(check(name, value).is_err(), "{name}={value}");
@@ -558,6 +616,41 @@ mod tests {
     }
 
     #[test]
+    fn every_negative_default_of_the_retention_is_without_end_and_none_is_zero() {
+        let key = find(RETENTION_MS).expect("a setting");
+        for (value, is_fine) in [
+            ("-7", true),
+            ("-1", true),
+            ("0", false),
+            ("1", true),
+            ("x", false),
+        ] {
+            assert_eq!(check_default(key, value).is_ok(), is_fine, "{value}");
+        }
+        for name in ["log.retention.ms", "log.retention.hours"] {
+            let config = TopicConfig::new(&map(&[]), &map(&[(name, "-7")]));
+            assert_eq!(config.retention_ms, -1);
+        }
+        assert!(check(RETENTION_MS, "-7").is_err());
+        assert_eq!(check(RETENTION_MS, "0"), Ok(()));
+    }
+
+    #[test]
+    fn words_are_trimmed() {
+        let given = map(&[
+            ("compression.type", " gzip "),
+            ("message.timestamp.type", " LogAppendTime"),
+        ]);
+        assert_eq!(check_all(&given, &map(&[])), Ok(()));
+        let config = TopicConfig::new(&given, &map(&[]));
+        assert_eq!(
+            config.compression.map(|target| target.codec),
+            Some(Compression::Gzip)
+        );
+        assert!(config.log_append_time);
+    }
+
+    #[test]
     fn settings_that_contradict_each_other_are_refused() {
         let none = BTreeMap::new();
         let tiered = map(&[
@@ -565,14 +658,20 @@ mod tests {
             ("remote.storage.enable", "true"),
         ]);
         assert!(check_all(&tiered, &none).is_err());
-        let local = map(&[("retention.ms", "1000"), ("local.retention.ms", "2000")]);
-        assert!(check_all(&local, &none).is_err());
         let lags = map(&[
             ("min.compaction.lag.ms", "10"),
             ("max.compaction.lag.ms", "9"),
         ]);
         assert!(check_all(&lags, &none).is_err());
-        let fine = map(&[("retention.ms", "1000"), ("local.retention.ms", "-2")]);
-        assert_eq!(check_all(&fine, &none), Ok(()));
+    }
+
+    #[test]
+    fn the_local_bounds_of_a_tiered_topic_are_within_the_whole_ones() {
+        let none = BTreeMap::new();
+        for (local, fits) in [("2000", false), ("-1", false), ("-2", true), ("1000", true)] {
+            let both = map(&[("retention.ms", "1000"), ("local.retention.ms", local)]);
+            assert_eq!(check_local_retention(&both, &none).is_ok(), fits, "{local}");
+            assert_eq!(check_all(&both, &none), Ok(()));
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use esker_protocol::messages::incremental_alter_configs_request::AlterConfigsResource;
 use esker_protocol::messages::{
     AlterConfigsRequest, AlterConfigsResponse, IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse, alter_configs_response, incremental_alter_configs_response,
@@ -43,14 +44,9 @@ pub(crate) async fn apply(
             .iter()
             .map(|config| (config.name.as_ref(), SET, config.value.as_deref()))
             .collect();
-        let altered = alter(
-            shared,
-            (kind, name, counts.get(&(kind, name)).copied()),
-            entries,
-            Kind::Replace,
-            request.validate_only,
-        )
-        .await;
+        let resource = (kind, name, counts.get(&(kind, name)).copied());
+        let prepared = prepare(shared, resource, entries, Kind::Replace);
+        let altered = carry_out(shared, prepared, request.validate_only).await;
         let (code, message) = outcome(altered);
         responses.push(alter_configs_response::AlterConfigsResourceResponse {
             error_code: code,
@@ -75,25 +71,21 @@ pub(crate) async fn apply_incremental(
     let resources = request.resources.iter();
     let names = resources.map(|one| (one.resource_type, one.resource_name.as_ref()));
     let counts = counts(names);
-    let mut responses = Vec::with_capacity(request.resources.len());
-    for wanted in &request.resources {
+    let prepare = |wanted: &AlterConfigsResource<'_>| {
         let (kind, name) = (wanted.resource_type, wanted.resource_name.as_ref());
-        let entries = wanted
-            .configs
-            .iter()
-            .map(|config| {
-                let value = config.value.as_deref();
-                (config.name.as_ref(), config.config_operation, value)
-            })
-            .collect();
-        let altered = alter(
-            shared,
-            (kind, name, counts.get(&(kind, name)).copied()),
-            entries,
-            Kind::Incremental,
-            request.validate_only,
-        )
-        .await;
+        let entries = wanted.configs.iter().map(|config| {
+            let value = config.value.as_deref();
+            (config.name.as_ref(), config.config_operation, value)
+        });
+        let resource = (kind, name, counts.get(&(kind, name)).copied());
+        prepare(shared, resource, entries.collect(), Kind::Incremental)
+    };
+    let mut prepared: Vec<_> = request.resources.iter().map(prepare).collect();
+    spoil(&mut prepared);
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for (wanted, prepared) in request.resources.iter().zip(prepared) {
+        let (kind, name) = (wanted.resource_type, wanted.resource_name.as_ref());
+        let altered = carry_out(shared, prepared, request.validate_only).await;
         let (code, message) = outcome(altered);
         responses.push(
             incremental_alter_configs_response::AlterConfigsResourceResponse {
@@ -134,15 +126,50 @@ fn outcome<'a>(altered: Result<(), Refusal>) -> (i16, Option<Cow<'a, str>>) {
     }
 }
 
-async fn alter(
+/// What one resource of a request comes to.
+#[derive(Debug)]
+enum Step {
+    Change(Resource, Change),
+    /// What is asked for is so already.
+    Nothing,
+}
+
+/// An operation that nobody knows spoils every change that is left: Kafka's controller stumbles over
+/// it, and all that it got in the request fails together.
+fn spoil(prepared: &mut [Result<Step, Refusal>]) {
+    let is_spoilt = |step: &Result<Step, Refusal>| matches!(step, Err(refusal) if refusal.code == ErrorCode::UnknownServerError);
+    let Some(Err(refusal)) = prepared.iter().find(|step| is_spoilt(step)) else {
+        return;
+    };
+    let refusal = refusal.clone();
+    let changes = prepared.iter_mut();
+    for change in changes.filter(|step| matches!(step, Ok(Step::Change(..)))) {
+        *change = Err(refusal.clone());
+    }
+}
+
+async fn carry_out(
     shared: &Arc<Shared>,
-    (kind, name, count): (i8, &str, Option<usize>),
-    entries: Vec<(&str, i8, Option<&str>)>,
-    how: Kind,
+    prepared: Result<Step, Refusal>,
     validate_only: bool,
 ) -> Result<(), Refusal> {
     // A request may name very many that are refused at once: others get their turn in between.
     tokio::task::consume_budget().await;
+    match prepared? {
+        Step::Change(resource, change) => {
+            configs::alter(shared, &resource, &change, validate_only).await
+        }
+        Step::Nothing => Ok(()),
+    }
+}
+
+/// Checks what needs no more than the request.
+fn prepare(
+    shared: &Shared,
+    (kind, name, count): (i8, &str, Option<usize>),
+    entries: Vec<(&str, i8, Option<&str>)>,
+    how: Kind,
+) -> Result<Step, Refusal> {
     let refuse = |message: String| Err(Refusal::new(ErrorCode::InvalidRequest, message));
     if count.is_none_or(|count| count > 1) {
         return refuse("Each resource must appear at most once.".to_owned());
@@ -173,7 +200,7 @@ async fn alter(
         RESOURCE_CLIENT_METRICS => Resource::ClientMetrics(name.to_owned()),
         RESOURCE_BROKER_LOGGER if how == Kind::Incremental => {
             check_node(shared, name)?;
-            return check_loggers(&entries);
+            return check_loggers(&entries).map(|()| Step::Nothing);
         }
         other => return refuse(format!("Unknown resource type {other}")),
     };
@@ -195,8 +222,14 @@ async fn alter(
                         APPEND => Operation::Append(value),
                         SUBTRACT => Operation::Subtract(value),
                         other => {
+                            let code = match resource {
+                                Resource::Broker | Resource::AllBrokers => {
+                                    ErrorCode::InvalidRequest
+                                }
+                                _ => ErrorCode::UnknownServerError,
+                            };
                             let message = format!("Unknown operations type {other}");
-                            return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+                            return Err(Refusal::new(code, message));
                         }
                     };
                     Ok(((*name).to_owned(), operation))
@@ -204,7 +237,7 @@ async fn alter(
                 .collect::<Result<_, Refusal>>()?,
         ),
     };
-    configs::alter(shared, &resource, &change, validate_only).await
+    Ok(Step::Change(resource, change))
 }
 
 fn check_node(shared: &Shared, name: &str) -> Result<(), Refusal> {
@@ -253,4 +286,45 @@ fn check_loggers(entries: &[(&str, i8, Option<&str>)]) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(name: &str) -> Result<Step, Refusal> {
+        let resource = Resource::Topic(name.to_owned());
+        Ok(Step::Change(resource, Change::Each(Vec::new())))
+    }
+
+    fn refused(code: ErrorCode) -> Result<Step, Refusal> {
+        Err(Refusal::new(code, "refused"))
+    }
+
+    fn codes(prepared: &[Result<Step, Refusal>]) -> Vec<i16> {
+        let code = |step: &Result<Step, Refusal>| match step {
+            Ok(_) => 0,
+            Err(refusal) => refusal.code.code(),
+        };
+        prepared.iter().map(code).collect()
+    }
+
+    #[test]
+    fn an_unknown_operation_spoils_the_changes_beside_it() {
+        let mut prepared = [
+            change("a"),
+            refused(ErrorCode::InvalidRequest),
+            refused(ErrorCode::UnknownServerError),
+            Ok(Step::Nothing),
+        ];
+        spoil(&mut prepared);
+        assert_eq!(codes(&prepared), [-1, 42, -1, 0]);
+    }
+
+    #[test]
+    fn other_refusals_spoil_nothing() {
+        let mut prepared = [change("a"), refused(ErrorCode::InvalidRequest)];
+        spoil(&mut prepared);
+        assert_eq!(codes(&prepared), [0, 42]);
+    }
 }

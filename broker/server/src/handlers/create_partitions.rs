@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use esker_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use esker_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -21,8 +20,7 @@ pub(crate) async fn apply(
     answer: Answer,
     request: &CreatePartitionsRequest<'_>,
 ) -> Reply {
-    let deadline = Instant::now()
-        + Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or_default());
+    let deadline = super::deadline(request.timeout_ms);
     let mut counts: FixedHashMap<&str, usize> = FixedHashMap::default();
     for topic in &request.topics {
         *counts.entry(topic.name.as_ref()).or_insert(0) += 1;
@@ -31,10 +29,11 @@ pub(crate) async fn apply(
     for topic in &request.topics {
         let name = topic.name.as_ref();
         // A name that is given twice is answered once.
-        let grown = match counts.remove(name) {
-            None => continue,
-            Some(1) => grow(shared, topic, request.validate_only, deadline).await,
-            Some(_) => {
+        let grown = match (counts.remove(name), deadline) {
+            (None, _) => continue,
+            (Some(_), None) => Err(timed_out()),
+            (Some(1), Some(deadline)) => grow(shared, topic, request.validate_only, deadline).await,
+            (Some(_), Some(_)) => {
                 let message = "Duplicate topic name.";
                 Err(Refusal::new(ErrorCode::InvalidRequest, message))
             }
@@ -85,9 +84,11 @@ async fn grow(
     match tokio::time::timeout_at(deadline, grown).await {
         Ok(grown) => grown,
         // The partitions may yet come: what was committed stays committed.
-        Err(_) => Err(Refusal::new(
-            ErrorCode::RequestTimedOut,
-            "The growth is still under way.",
-        )),
+        Err(_) => Err(timed_out()),
     }
+}
+
+fn timed_out() -> Refusal {
+    let message = "The growth is not done in the time that the request leaves.";
+    Refusal::new(ErrorCode::RequestTimedOut, message)
 }

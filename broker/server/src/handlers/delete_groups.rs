@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use esker_coordinator::{Request, Response};
+use esker_protocol::FixedHashSet;
 use esker_protocol::messages::delete_groups_response::DeletableGroupResult;
 use esker_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
 
@@ -22,7 +23,12 @@ pub(crate) fn apply(
     let context = caller.context();
     let mut names: Vec<String> = Vec::with_capacity(request.groups_names.len());
     let mut submitted = Vec::with_capacity(request.groups_names.len());
+    let mut seen = FixedHashSet::default();
     for group_id in &request.groups_names {
+        // A name that is given twice is answered once.
+        if !seen.insert(group_id) {
+            continue;
+        }
         let one = Request::DeleteGroup(group_id);
         submitted.push(shared.coordinators.submit(shared, group_id, &one, &context));
         names.push(group_id.to_string());

@@ -77,4 +77,5 @@ pub(crate) fn apply(
 
 /// The bits of the operations that exist on a cluster: create, alter, describe, cluster action,
 /// describe configs, alter configs, idempotent write. Without an authoriser all are allowed.
-const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+pub(crate) const CLUSTER_OPERATIONS: i32 =
+    1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;

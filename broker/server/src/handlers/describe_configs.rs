@@ -112,17 +112,20 @@ fn result<'a>(
         keys.is_none_or(|keys| keys.is_empty() || keys.contains(&config.name))
     };
     let (code, message, configs) = match described {
-        Ok(configs) => (
-            ErrorCode::None,
-            None,
-            configs.into_iter().filter(is_wanted).collect(),
+        Ok(configs) => {
+            let wanted = configs.into_iter().filter(is_wanted).collect();
+            (ErrorCode::None, String::new(), wanted)
+        }
+        Err(Some(refusal)) => (refusal.code, refusal.message, Vec::new()),
+        Err(None) => (
+            ErrorCode::UnknownTopicOrPartition,
+            String::new(),
+            Vec::new(),
         ),
-        Err(Some(refusal)) => (refusal.code, Some(Cow::Owned(refusal.message)), Vec::new()),
-        Err(None) => (ErrorCode::UnknownTopicOrPartition, None, Vec::new()),
     };
     DescribeConfigsResult {
         error_code: code.code(),
-        error_message: message,
+        error_message: Some(Cow::Owned(message)),
         resource_type: resource.resource_type,
         resource_name: Cow::Owned(resource.resource_name.to_string()),
         configs,
@@ -210,9 +213,9 @@ impl View<'_> {
         // Where nobody set it, tiering is on for whatever can be tiered and a store is there for.
         let config = topic::TopicConfig::new(overrides, broker);
         let is_tiered = self.shared.environment.object_store.is_some() && config.is_tiered();
-        let keys = TOPIC_KEYS
-            .iter()
-            .filter(|key| key.name != "internal.segment.bytes" || overrides.contains_key(key.name));
+        let keys = TOPIC_KEYS.iter().filter(|key| {
+            key.name != topic::INTERNAL_SEGMENT_BYTES || overrides.contains_key(key.name)
+        });
         Ok(keys
             .map(|key| {
                 let value = topic::effective(key.name, overrides, broker).or_else(|| {
@@ -220,7 +223,7 @@ impl View<'_> {
                 });
                 Row {
                     name: Cow::Borrowed(key.name),
-                    value: value.map(|value| key.kind.canonical(&value)),
+                    value: value.map(|value| key.canonical(&value)),
                     kind: Some(key.kind),
                     read_only: false,
                     synonyms: topic::synonyms(key, overrides, &self.settings),
@@ -302,7 +305,7 @@ impl View<'_> {
             is_sensitive: false,
             synonyms: Vec::new(),
             config_type: KIND_UNKNOWN,
-            documentation: None,
+            documentation: Some(Cow::Borrowed("")),
         }])
     }
 
@@ -318,7 +321,8 @@ impl View<'_> {
             .map(|(name, kind, default, text)| {
                 let set = own.get(*name);
                 let value = set.map_or(*default, String::as_str);
-                let set = set.map(|value| Synonym::new(name, value, Source::ClientMetrics));
+                let set = set
+                    .map(|value| Synonym::new(name, &kind.canonical(value), Source::ClientMetrics));
                 Row {
                     name: Cow::Borrowed(*name),
                     value: Some(kind.canonical(value)),
@@ -339,7 +343,8 @@ impl View<'_> {
         let own = configs::group_overrides(self.image, name);
         let rows = GROUP_KEYS.iter().map(|key| {
             let set = own.get(key.name);
-            let set = set.map(|value| Synonym::new(key.name, value, Source::Group));
+            let set =
+                set.map(|value| Synonym::new(key.name, &key.kind.canonical(value), Source::Group));
             let inherited = match key.synonym {
                 Some(name) => self.settings.synonyms(name),
                 None => vec![Synonym::new(key.name, key.default, Source::Default)],

@@ -13,6 +13,7 @@ use esker_protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopicPart
 use esker_protocol::{BrokerId, ErrorCode, TopicId};
 
 use super::Answer;
+use super::describe_cluster::OPERATIONS_NOT_ASKED;
 use super::metadata::TOPIC_OPERATIONS;
 use crate::broker::Shared;
 use crate::connection::Reply;
@@ -26,12 +27,17 @@ pub(crate) fn apply(
     request: &DescribeTopicPartitionsRequest<'_>,
 ) -> Reply {
     let response = match wanted(shared, request) {
-        Some(names) => describe(shared, request, &names),
-        None => DescribeTopicPartitionsResponse {
+        Ok(names) => describe(shared, request, &names),
+        Err(code) => DescribeTopicPartitionsResponse {
             topics: request
                 .topics
                 .iter()
-                .map(|topic| failed(&topic.name, TopicId::ZERO, ErrorCode::InvalidRequest))
+                .map(|topic| DescribeTopicPartitionsResponseTopic {
+                    error_code: code.code(),
+                    name: Some(Cow::Owned(topic.name.to_string())),
+                    topic_authorized_operations: OPERATIONS_NOT_ASKED,
+                    ..Default::default()
+                })
                 .collect(),
             ..Default::default()
         },
@@ -39,34 +45,45 @@ pub(crate) fn apply(
     super::reply(&answer, &response)
 }
 
-/// The names to describe, sorted; `None` where the cursor does not fit the request.
+/// The names to describe, sorted, or an error where the cursor does not fit the request.
 fn wanted(
     shared: &Shared,
     request: &DescribeTopicPartitionsRequest<'_>,
-) -> Option<BTreeSet<String>> {
+) -> Result<BTreeSet<String>, ErrorCode> {
     let cursor = request.cursor.as_ref();
     let first = cursor.map_or("", |cursor| cursor.topic_name.as_ref());
     if cursor.is_some_and(|cursor| cursor.partition_index < 0) {
-        return None;
+        return Err(ErrorCode::InvalidRequest);
     }
     if request.topics.is_empty() {
         let image = shared.image();
         let names = image.visible_topics().map(|(name, _)| name);
-        return Some(
-            names
-                .filter(|name| *name >= first)
-                .map(str::to_owned)
-                .collect(),
-        );
+        return Ok(names
+            .filter(|name| *name >= first)
+            .map(str::to_owned)
+            .collect());
     }
-    let names: BTreeSet<String> = request
+    named(request).map(|names| names.into_iter().map(str::to_owned).collect())
+}
+
+/// The names that are asked for, from the cursor on.
+fn named<'a>(
+    request: &'a DescribeTopicPartitionsRequest<'_>,
+) -> Result<BTreeSet<&'a str>, ErrorCode> {
+    let cursor = request.cursor.as_ref();
+    let first = cursor.map_or("", |cursor| cursor.topic_name.as_ref());
+    let names: BTreeSet<&str> = request
         .topics
         .iter()
-        .map(|topic| topic.name.to_string())
-        .filter(|name| name.as_str() >= first)
+        .map(|topic| topic.name.as_ref())
+        .filter(|name| *name >= first)
         .collect();
-    let fits = cursor.is_none() || names.contains(first);
-    fits.then_some(names)
+    match cursor {
+        Some(_) if !names.contains(first) => Err(ErrorCode::InvalidRequest),
+        // Kafka takes the empty name for the cursor's, misses the cursor, and says so.
+        None if names.contains("") => Err(ErrorCode::UnknownServerError),
+        _ => Ok(names),
+    }
 }
 
 fn describe<'a>(
@@ -169,5 +186,47 @@ fn row(
             .filter(|id| image.broker(*id).is_none())
             .map(|id| id.0)
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
+
+    use super::*;
+
+    fn check(
+        names: &[&'static str],
+        cursor: Option<&'static str>,
+        expected: Result<&[&str], ErrorCode>,
+    ) {
+        let request = DescribeTopicPartitionsRequest {
+            topics: names
+                .iter()
+                .map(|name| TopicRequest {
+                    name: (*name).into(),
+                })
+                .collect(),
+            cursor: cursor.map(|name| Cursor {
+                topic_name: name.into(),
+                partition_index: 0,
+            }),
+            ..Default::default()
+        };
+        let names = named(&request).map(|names| names.into_iter().collect::<Vec<_>>());
+        assert_eq!(names.as_deref().map_err(|code| *code), expected);
+    }
+
+    #[test]
+    fn names_are_sorted_and_begin_at_the_cursor() {
+        check(&["b", "a", "b"], None, Ok(&["a", "b"]));
+        check(&["b", "a"], Some("b"), Ok(&["b"]));
+    }
+
+    #[test]
+    fn a_cursor_names_one_of_the_topics() {
+        check(&["a"], Some("b"), Err(ErrorCode::InvalidRequest));
+        check(&["a", ""], None, Err(ErrorCode::UnknownServerError));
+        check(&["a", ""], Some(""), Ok(&["", "a"]));
     }
 }

@@ -9,10 +9,10 @@ use esker_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use esker_protocol::messages::{MetadataRequest, MetadataResponse};
-use esker_protocol::{ErrorCode, TopicId};
+use esker_protocol::{ErrorCode, FixedHashSet, TopicId};
 
 use super::Answer;
-use super::describe_cluster::OPERATIONS_NOT_ASKED;
+use super::describe_cluster::{CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED};
 use crate::broker::Shared;
 use crate::connection::Reply;
 use crate::topics::{self, NewTopic};
@@ -25,9 +25,6 @@ const AUTO_CREATION_VERSION_MIN: i16 = 4;
 
 /// The first version in which "no topics" is an empty list; before, that means all.
 const EMPTY_IS_NONE_VERSION_MIN: i16 = 1;
-
-/// The first version with topic ids.
-const IDS_VERSION_MIN: i16 = 10;
 
 /// The first version that may ask by id, with a null name.
 const BY_ID_VERSION_MIN: i16 = 12;
@@ -44,42 +41,36 @@ pub(crate) async fn apply(
     listener: &str,
     request: &MetadataRequest<'_>,
 ) -> Reply {
-    let may_create = shared.config.auto_create_topics
-        && (answer.version < AUTO_CREATION_VERSION_MIN || request.allow_auto_topic_creation);
-    let everything = match &request.topics {
-        None => true,
-        Some(topics) => topics.is_empty() && answer.version < EMPTY_IS_NONE_VERSION_MIN,
+    let asked = match Asked::of(answer.version, request.topics.as_deref()) {
+        Ok(asked) => asked,
+        Err(code) => {
+            let asked = request.topics.as_deref().unwrap_or_default();
+            return super::reply(&answer, &refusal(asked, code));
+        }
     };
-    let mut topics = Vec::new();
-    if everything {
-        let image = shared.image();
-        for (name, topic) in image.visible_topics() {
-            topics.push(describe(shared, name.to_owned(), topic.value.topic_id));
+    let mut topics = match asked {
+        Asked::Everything => {
+            let image = shared.image();
+            let visible = image.visible_topics();
+            visible
+                .map(|(name, topic)| describe(shared, name.to_owned(), topic.value.topic_id))
+                .collect()
         }
-    } else {
-        let asked = request.topics.as_deref().unwrap_or_default();
-        let by_id = answer.version >= BY_ID_VERSION_MIN
-            && asked.iter().any(|topic| topic.topic_id != TopicId::ZERO);
-        // Versions 10 and 11 have ids and null names, and serve neither.
-        let refuses = (IDS_VERSION_MIN..BY_ID_VERSION_MIN).contains(&answer.version)
-            && asked
-                .iter()
-                .any(|topic| topic.topic_id != TopicId::ZERO || topic.name.is_none());
-        if refuses {
-            return super::reply(&answer, &refusal(asked));
+        Asked::Ids(ids) => {
+            let ids = ids.into_iter();
+            ids.map(|id| describe_by_id(shared, id)).collect()
         }
-        for topic in asked {
-            let described = if by_id {
-                describe_by_id(shared, topic.topic_id)
-            } else {
-                match topic.name.as_deref() {
-                    Some(name) => describe_by_name(shared, name, may_create).await,
-                    None => failed(None, topic.topic_id, ErrorCode::InvalidRequest),
-                }
-            };
-            topics.push(described);
+        Asked::Names(names) => {
+            let may_create = shared.config.auto_create_topics
+                && (answer.version < AUTO_CREATION_VERSION_MIN
+                    || request.allow_auto_topic_creation);
+            let mut topics = Vec::with_capacity(names.len());
+            for name in names {
+                topics.push(describe_by_name(shared, name, may_create).await);
+            }
+            topics
         }
-    }
+    };
     if !request.include_topic_authorized_operations {
         for topic in &mut topics {
             topic.topic_authorized_operations = OPERATIONS_NOT_ASKED;
@@ -99,37 +90,96 @@ pub(crate) async fn apply(
         cluster_id: Some(Cow::Borrowed(&shared.cluster_id)),
         controller_id: shared.controller_id(),
         topics,
-        cluster_authorized_operations: OPERATIONS_NOT_ASKED,
+        cluster_authorized_operations: if request.include_cluster_authorized_operations {
+            CLUSTER_OPERATIONS
+        } else {
+            OPERATIONS_NOT_ASKED
+        },
         ..MetadataResponse::default()
     };
     super::reply(&answer, &response)
 }
 
-/// What Kafka answers to a question by id in a version that does not serve it.
-fn refusal<'a>(asked: &[MetadataRequestTopic<'_>]) -> MetadataResponse<'a> {
-    let code = ErrorCode::InvalidRequest;
+/// What a request asks about, each topic once.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked<'a> {
+    Everything,
+    /// One id is enough for names beside it to go unanswered.
+    Ids(Vec<TopicId>),
+    Names(Vec<&'a str>),
+}
+
+impl<'a> Asked<'a> {
+    fn of(
+        version: i16,
+        topics: Option<&'a [MetadataRequestTopic<'_>]>,
+    ) -> Result<Asked<'a>, ErrorCode> {
+        let Some(topics) = topics else {
+            return Ok(Asked::Everything);
+        };
+        if topics.is_empty() && version < EMPTY_IS_NONE_VERSION_MIN {
+            return Ok(Asked::Everything);
+        }
+        // Versions 10 and 11 have ids and null names, and serve neither.
+        let is_by_id = |topic: &MetadataRequestTopic<'_>| {
+            topic.topic_id != TopicId::ZERO || topic.name.is_none()
+        };
+        if version < BY_ID_VERSION_MIN && topics.iter().any(is_by_id) {
+            return Err(ErrorCode::InvalidRequest);
+        }
+        let mut seen = FixedHashSet::default();
+        let ids = topics.iter().map(|topic| topic.topic_id);
+        let ids: Vec<_> = ids
+            .filter(|id| *id != TopicId::ZERO && seen.insert(*id))
+            .collect();
+        if !ids.is_empty() {
+            return Ok(Asked::Ids(ids));
+        }
+        let mut seen = FixedHashSet::default();
+        let mut names = Vec::with_capacity(topics.len());
+        for topic in topics {
+            // Kafka stumbles over what has neither name nor id, and says so.
+            let name = topic.name.as_deref().ok_or(ErrorCode::UnknownServerError)?;
+            if seen.insert(name) {
+                names.push(name);
+            }
+        }
+        Ok(Asked::Names(names))
+    }
+}
+
+/// What Kafka answers to a question that it does not serve: the topics and nothing else.
+fn refusal<'a>(asked: &[MetadataRequestTopic<'_>], code: ErrorCode) -> MetadataResponse<'a> {
     MetadataResponse {
         controller_id: -1,
         topics: asked
             .iter()
-            .map(|topic| {
-                let name = topic.name.as_deref().unwrap_or_default();
-                failed(Some(name.to_owned()), topic.topic_id, code)
+            .map(|topic| MetadataResponseTopic {
+                error_code: code.code(),
+                name: Some(Cow::Owned(
+                    topic.name.as_deref().unwrap_or_default().to_owned(),
+                )),
+                topic_id: topic.topic_id,
+                is_internal: false,
+                partitions: Vec::new(),
+                topic_authorized_operations: OPERATIONS_NOT_ASKED,
             })
             .collect(),
         cluster_authorized_operations: OPERATIONS_NOT_ASKED,
+        error_code: code.code(),
         ..MetadataResponse::default()
     }
 }
 
-fn failed<'a>(name: Option<String>, id: TopicId, code: ErrorCode) -> MetadataResponseTopic<'a> {
+/// An answer about a name that is no topic's.
+fn unknown<'a>(name: &str, code: ErrorCode) -> MetadataResponseTopic<'a> {
     MetadataResponseTopic {
         error_code: code.code(),
-        name: name.map(Cow::Owned),
-        topic_id: id,
-        is_internal: false,
+        name: Some(Cow::Owned(name.to_owned())),
+        topic_id: TopicId::ZERO,
+        is_internal: topics::is_internal(name),
         partitions: Vec::new(),
-        topic_authorized_operations: OPERATIONS_NOT_ASKED,
+        topic_authorized_operations: TOPIC_OPERATIONS,
     }
 }
 
@@ -148,11 +198,7 @@ async fn describe_by_name<'a>(
         // Waiting for the creation here means that the next answer has it.
         let created = topics::create(shared, NewTopic::automatic(name), false);
         let Ok(created) = tokio::time::timeout(CREATION_TIME_MAX, created).await else {
-            return failed(
-                Some(name.to_owned()),
-                TopicId::ZERO,
-                ErrorCode::UnknownTopicOrPartition,
-            );
+            return unknown(name, ErrorCode::UnknownTopicOrPartition);
         };
         match created {
             Ok(_) => ErrorCode::UnknownTopicOrPartition,
@@ -168,13 +214,20 @@ async fn describe_by_name<'a>(
     } else {
         ErrorCode::UnknownTopicOrPartition
     };
-    failed(Some(name.to_owned()), TopicId::ZERO, code)
+    unknown(name, code)
 }
 
 fn describe_by_id<'a>(shared: &Arc<Shared>, id: TopicId) -> MetadataResponseTopic<'a> {
     match shared.topic_name(id) {
         Some(name) => describe(shared, name, id),
-        None => failed(None, id, ErrorCode::UnknownTopicId),
+        None => MetadataResponseTopic {
+            error_code: ErrorCode::UnknownTopicId.code(),
+            name: None,
+            topic_id: id,
+            is_internal: false,
+            partitions: Vec::new(),
+            topic_authorized_operations: OPERATIONS_NOT_ASKED,
+        },
     }
 }
 
@@ -222,5 +275,60 @@ fn describe<'a>(shared: &Arc<Shared>, name: String, id: TopicId) -> MetadataResp
         topic_id: id,
         partitions,
         topic_authorized_operations: TOPIC_OPERATIONS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_protocol::messages::metadata_request::MetadataRequestTopic;
+    use esker_protocol::{ErrorCode, TopicId};
+
+    use super::{Asked, refusal};
+
+    const ONE: TopicId = TopicId(*b"0123456789abcdef");
+
+    fn topic(id: TopicId, name: Option<&'static str>) -> MetadataRequestTopic<'static> {
+        MetadataRequestTopic {
+            topic_id: id,
+            name: name.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn nothing_asked_means_everything_in_version_0_alone() {
+        assert_eq!(Asked::of(0, Some(&[])), Ok(Asked::Everything));
+        assert_eq!(Asked::of(1, Some(&[])), Ok(Asked::Names(Vec::new())));
+        assert_eq!(Asked::of(13, None), Ok(Asked::Everything));
+    }
+
+    #[test]
+    fn what_is_asked_twice_is_answered_once() {
+        let names = [Some("a"), Some("b"), Some("a")].map(|name| topic(TopicId::ZERO, name));
+        assert_eq!(Asked::of(1, Some(&names)), Ok(Asked::Names(vec!["a", "b"])));
+        let ids = [topic(ONE, None), topic(ONE, None)];
+        assert_eq!(Asked::of(12, Some(&ids)), Ok(Asked::Ids(vec![ONE])));
+    }
+
+    #[test]
+    fn names_beside_an_id_go_unanswered() {
+        let mixed = [topic(TopicId::ZERO, Some("a")), topic(ONE, None)];
+        assert_eq!(Asked::of(13, Some(&mixed)), Ok(Asked::Ids(vec![ONE])));
+    }
+
+    #[test]
+    fn ids_are_refused_before_the_version_that_serves_them() {
+        for asked in [topic(ONE, Some("a")), topic(TopicId::ZERO, None)] {
+            let asked = [asked];
+            assert_eq!(Asked::of(11, Some(&asked)), Err(ErrorCode::InvalidRequest));
+        }
+        let neither = [topic(TopicId::ZERO, None)];
+        let code = ErrorCode::UnknownServerError;
+        assert_eq!(Asked::of(12, Some(&neither)), Err(code));
+        let answer = refusal(&neither, code);
+        assert_eq!((answer.error_code, answer.brokers.len()), (-1, 0));
+        assert_eq!(
+            answer.topics.first().map(|topic| topic.error_code),
+            Some(-1)
+        );
     }
 }

@@ -35,10 +35,8 @@ pub(crate) fn apply(
         resolve(shared, answer.version, topic, &mut known, &mut refused);
     }
     if known.is_empty() {
-        let response = OffsetCommitResponse {
-            topics: refused,
-            ..OffsetCommitResponse::default()
-        };
+        let mut response = OffsetCommitResponse::default();
+        merge(&mut response.topics, refused);
         return super::reply(&answer, &response);
     }
     let request = Request::OffsetCommit(OffsetCommitRequest {
@@ -50,7 +48,7 @@ pub(crate) fn apply(
         let Response::OffsetCommit(mut response) = r else {
             return None;
         };
-        merge(&mut response.topics, &refused);
+        merge(&mut response.topics, refused);
         if answer.version < TOPIC_ID_VERSION_MIN {
             for topic in &mut response.topics {
                 topic.topic_id = TopicId::ZERO;
@@ -122,24 +120,86 @@ fn resolve<'a>(
     }
 }
 
-/// Puts the refusals beside the coordinator's answers, one entry a topic.
+/// Puts the coordinator's answers beside the refusals, one entry a topic. Without a refusal a topic
+/// that was named twice is answered twice.
 fn merge(
     topics: &mut Vec<OffsetCommitResponseTopic<'static>>,
-    refused: &[OffsetCommitResponseTopic<'static>],
+    refused: Vec<OffsetCommitResponseTopic<'static>>,
 ) {
     if refused.is_empty() {
         return;
     }
-    let places: BTreeMap<(String, TopicId), usize> = topics
-        .iter()
-        .enumerate()
-        .map(|(place, topic)| ((topic.name.to_string(), topic.topic_id), place))
-        .collect();
-    for refusal in refused {
-        let place = places.get(&(refusal.name.to_string(), refusal.topic_id));
-        match place.and_then(|place| topics.get_mut(*place)) {
-            Some(topic) => topic.partitions.extend_from_slice(&refusal.partitions),
-            None => topics.push(refusal.clone()),
+    let committed = std::mem::take(topics);
+    let mut places: BTreeMap<(String, TopicId), usize> = BTreeMap::new();
+    for topic in refused.into_iter().chain(committed) {
+        let place = *places
+            .entry((topic.name.to_string(), topic.topic_id))
+            .or_insert(topics.len());
+        match topics.get_mut(place) {
+            Some(first) => first.partitions.extend(topic.partitions),
+            None => topics.push(topic),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(
+        name: &'static str,
+        indexes: &[i32],
+        code: ErrorCode,
+    ) -> OffsetCommitResponseTopic<'static> {
+        OffsetCommitResponseTopic {
+            name: name.into(),
+            topic_id: TopicId::ZERO,
+            partitions: indexes
+                .iter()
+                .map(|&partition_index| OffsetCommitResponsePartition {
+                    partition_index,
+                    error_code: code.code(),
+                })
+                .collect(),
+        }
+    }
+
+    fn shown(topics: &[OffsetCommitResponseTopic<'_>]) -> Vec<(String, Vec<(i32, i16)>)> {
+        let topics = topics.iter();
+        let shown = topics.map(|topic| {
+            let partitions = topic.partitions.iter();
+            let codes = partitions.map(|one| (one.partition_index, one.error_code));
+            (topic.name.to_string(), codes.collect())
+        });
+        shown.collect()
+    }
+
+    #[test]
+    fn a_topic_has_one_entry_where_some_of_the_request_is_refused() {
+        let done = ErrorCode::None;
+        let committed = [
+            topic("a", &[0], done),
+            topic("b", &[0], done),
+            topic("a", &[1], done),
+        ];
+        let mut topics = committed.to_vec();
+        merge(&mut topics, Vec::new());
+        assert_eq!(topics, committed);
+        let unknown = ErrorCode::UnknownTopicOrPartition;
+        let refused = vec![
+            topic("a", &[7], unknown),
+            topic("c", &[0], unknown),
+            topic("a", &[8], unknown),
+        ];
+        merge(&mut topics, refused);
+        let expected = [
+            ("a", vec![(7, 3), (8, 3), (0, 0), (1, 0)]),
+            ("c", vec![(0, 3)]),
+            ("b", vec![(0, 0)]),
+        ];
+        assert_eq!(
+            shown(&topics),
+            expected.map(|(name, codes)| (name.to_owned(), codes))
+        );
     }
 }

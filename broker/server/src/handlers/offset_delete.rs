@@ -1,5 +1,6 @@
 //! OffsetDelete: committed offsets of topics that nobody in the group reads are deleted.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -52,26 +53,6 @@ pub(crate) fn apply(
             known.push(topic);
         }
     }
-    let unknown: Vec<OffsetDeleteResponseTopic<'static>> = unknown
-        .into_iter()
-        .map(|(name, indexes)| OffsetDeleteResponseTopic {
-            name: name.into(),
-            partitions: indexes
-                .into_iter()
-                .map(|partition_index| OffsetDeleteResponsePartition {
-                    partition_index,
-                    error_code: ErrorCode::UnknownTopicOrPartition.code(),
-                })
-                .collect(),
-        })
-        .collect();
-    if known.is_empty() {
-        let response = OffsetDeleteResponse {
-            topics: unknown,
-            ..OffsetDeleteResponse::default()
-        };
-        return super::reply(&answer, &response);
-    }
     let request = Request::OffsetDelete(OffsetDeleteRequest {
         group_id: request.group_id,
         topics: known,
@@ -82,8 +63,70 @@ pub(crate) fn apply(
             return None;
         };
         if response.error_code == 0 {
-            response.topics.extend(unknown.iter().cloned());
+            merge(&mut response.topics, unknown);
         }
         Some(response)
     })
+}
+
+/// Puts the coordinator's answers beside the partitions that do not exist, one entry a topic. Where all
+/// exist, a topic that was named twice is answered twice.
+fn merge(
+    topics: &mut Vec<OffsetDeleteResponseTopic<'static>>,
+    unknown: BTreeMap<String, Vec<i32>>,
+) {
+    if unknown.is_empty() {
+        return;
+    }
+    let refused = |partition_index| OffsetDeleteResponsePartition {
+        partition_index,
+        error_code: ErrorCode::UnknownTopicOrPartition.code(),
+    };
+    let mut merged: BTreeMap<String, Vec<OffsetDeleteResponsePartition>> = unknown
+        .into_iter()
+        .map(|(name, indexes)| (name, indexes.into_iter().map(refused).collect()))
+        .collect();
+    for topic in topics.drain(..) {
+        let partitions = merged.entry(topic.name.into_owned()).or_default();
+        partitions.extend(topic.partitions);
+    }
+    let topic = |(name, partitions)| OffsetDeleteResponseTopic {
+        name: Cow::Owned(name),
+        partitions,
+    };
+    topics.extend(merged.into_iter().map(topic));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_has_one_entry_whatever_of_it_exists() {
+        let deleted = |partition_index| OffsetDeleteResponsePartition {
+            partition_index,
+            error_code: 0,
+        };
+        let topic = |index| OffsetDeleteResponseTopic {
+            name: "a".into(),
+            partitions: vec![deleted(index)],
+        };
+        let twice = vec![topic(0), topic(1)];
+        let mut topics = twice.clone();
+        merge(&mut topics, BTreeMap::new());
+        assert_eq!(topics, twice);
+        let unknown = [("a", vec![7]), ("b", vec![1, 2])];
+        let unknown = unknown.map(|(name, indexes)| (name.to_owned(), indexes));
+        merge(&mut topics, unknown.into());
+        let codes = topics.iter().map(|topic| {
+            let partitions = topic.partitions.iter();
+            let codes = partitions.map(|one| (one.partition_index, one.error_code));
+            (topic.name.as_ref(), codes.collect::<Vec<_>>())
+        });
+        let expected = [
+            ("a", vec![(7, 3), (0, 0), (1, 0)]),
+            ("b", vec![(1, 3), (2, 3)]),
+        ];
+        assert_eq!(codes.collect::<Vec<_>>(), expected);
+    }
 }

@@ -22,6 +22,9 @@ const UPGRADE: i8 = 1;
 const SAFE_DOWNGRADE: i8 = 2;
 const UNSAFE_DOWNGRADE: i8 = 3;
 
+/// How long an update waits for the store. As in Kafka, it is not the client that says.
+const UPDATE_TIME_MAX: Duration = Duration::from_secs(30);
+
 /// The last version that answers each feature by itself.
 const EACH_VERSION_MAX: i16 = 1;
 
@@ -31,9 +34,8 @@ pub(crate) async fn apply(
     answer: Answer,
     request: &UpdateFeaturesRequest<'_>,
 ) -> Reply {
-    let time = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or_default());
     let update = update(shared, &request.feature_updates, request.validate_only);
-    let updated = match tokio::time::timeout(time, update).await {
+    let updated = match tokio::time::timeout(UPDATE_TIME_MAX, update).await {
         Ok(updated) => updated,
         Err(_) => Err(Refusal::new(
             ErrorCode::RequestTimedOut,
@@ -42,6 +44,7 @@ pub(crate) async fn apply(
     };
     let response = match updated {
         Ok(()) => UpdateFeaturesResponse {
+            error_message: None,
             results: request
                 .feature_updates
                 .iter()
@@ -49,7 +52,8 @@ pub(crate) async fn apply(
                 .map(|update| UpdatableFeatureResult {
                     feature: Cow::Owned(update.feature.to_string()),
                     error_code: ErrorCode::None.code(),
-                    error_message: None,
+                    // What Kafka calls no error.
+                    error_message: Some(Cow::Borrowed("NONE")),
                 })
                 .collect(),
             ..Default::default()
@@ -108,17 +112,20 @@ fn check(
 ) -> Result<BTreeMap<String, i16>, Refusal> {
     let finalized = features::finalized(image);
     let mut levels = BTreeMap::new();
-    for update in updates {
-        let (name, level) = (update.feature.as_ref(), update.max_version_level);
+    // Of a feature that is named twice the later update counts.
+    let wanted: BTreeMap<&str, &FeatureUpdateKey<'_>> = updates
+        .iter()
+        .map(|update| (update.feature.as_ref(), update))
+        .collect();
+    for (name, update) in wanted {
+        let level = update.max_version_level;
         let refuse = |problem: &str| {
             let message = format!("Invalid update version {level} for feature {name}. {problem}");
             Err(Refusal::new(ErrorCode::InvalidUpdateVersion, message))
         };
-        // The first version has a flag instead.
-        let kind = match update.allow_downgrade {
-            true => SAFE_DOWNGRADE,
-            false => update.upgrade_type,
-        };
+        // The first version has a flag instead, which Kafka's controller does not look at: all that
+        // it can ask for is an upgrade.
+        let kind = update.upgrade_type;
         if ![UPGRADE, SAFE_DOWNGRADE, UNSAFE_DOWNGRADE].contains(&kind) {
             return refuse("The controller does not support the given upgrade type.");
         }

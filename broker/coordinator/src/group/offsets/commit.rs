@@ -80,7 +80,7 @@ pub(crate) fn commit(
                 let value = OffsetCommitValue {
                     offset: partition.committed_offset,
                     leader_epoch: if is_full {
-                        partition.committed_leader_epoch.max(-1)
+                        partition.committed_leader_epoch
                     } else {
                         -1
                     },

@@ -327,6 +327,7 @@ fn commits_pass_from_the_epoch_in_which_a_partition_was_given() {
     assert_eq!(fetch(Some("a"), 3), Ok(()));
     assert_eq!(fetch(Some("a"), 2), Err(ErrorCode::StaleMemberEpoch));
     assert_eq!(fetch(Some("c"), 2), Err(ErrorCode::UnknownMemberId));
+    assert_eq!(fetch(None, 3), Err(ErrorCode::UnknownServerError));
 
     bench.beat("a", -1);
     bench.beat("b", -1);
