@@ -109,7 +109,7 @@ def produce_of_one_topic_twice_in_a_request(s):
     body = produce_body(topic, batch(Record(b"first")))
     again = produce_body(topic, batch(Record(b"second")))["TopicData"][0]
     again["PartitionData"].append({"Index": 1, "Records": batch()})
-    body["TopicData"] += [{"Name": UNKNOWN.name, "TopicId": UNKNOWN.id, "PartitionData": [{"Index": 0, "Records": batch()}]}, again]
+    body["TopicData"] += [produce_body(UNKNOWN, batch())["TopicData"][0], again]
     s.ask("Produce", body, SOME)
     s.ask("Produce", {**body, "Acks": 3}, SOME, label="refused")
     for partition in range(2):
@@ -352,7 +352,8 @@ def produce_of_streams_in_every_form(s):
         ("snappy", "half a length", framed + b"\0\0"),
         ("snappy", "a newer version", framed[:8] + struct.pack(">ii", 9, 9) + framed[16:]),
     )
-    each(s, [(f"{codec}, {label}", batch(*records, codec=codec, payload=payload)) for codec, label, payload in payloads], (7, 12))
+    flaws = [(f"{codec}, {label}", batch(*records, codec=codec, payload=payload)) for codec, label, payload in payloads]
+    each(s, flaws, (7, 12))
 
 
 @case(validates=True)

@@ -236,12 +236,13 @@ def fetch_session_forgets(s):
     for version in (7, 12, 13, 18):
         number = session(s, [(topic, 0, 0), (topic, 1, 0), (other, 0, 6)], version, "open")
         s.ask("Fetch", fetch_body(session=(number, 1), forgotten=[(topic, 2, 9, -1), (UNKNOWN, 0)]), version, label="strangers")
-        s.ask("Fetch", fetch_body((topic, 2, 0), session=(number, 2), forgotten=[(topic, 2)]), version, label="what it adds")
-        s.ask("Fetch", fetch_body((topic, 0, 2), session=(number, 3), forgotten=[(topic, 0, 0)]), version, label="what it moves")
+        added = fetch_body((topic, 2, 0), session=(number, 2), forgotten=[(topic, 2)])
+        s.ask("Fetch", added, version, label="what it adds")
+        moved = fetch_body((topic, 0, 2), session=(number, 3), forgotten=[(topic, 0, 0)])
+        s.ask("Fetch", moved, version, label="what it moves")
         s.ask("Fetch", fetch_body(session=(number, 4)), version, label="the rest")
-        s.ask(
-            "Fetch", fetch_body((topic, 2, 0), session=(number, 5), forgotten=[(topic, 1), (other, 0)]), version, label="all others"
-        )
+        others = fetch_body((topic, 2, 0), session=(number, 5), forgotten=[(topic, 1), (other, 0)])
+        s.ask("Fetch", others, version, label="all others")
         s.ask("Fetch", fetch_body((topic, 0, 4), session=(number, 6)), version, label="added again, as a new one")
         s.ask("Fetch", fetch_body(session=(number, 7), forgotten=[(topic, 0, 1, 2)]), version, label="all")
         s.ask("Fetch", fetch_body((topic, 0, 4), session=(number, 8)), version, label="none is left")
@@ -534,16 +535,19 @@ def fetch_session_that_starts_over(s):
     topic = filled(s, partitions=2)
     for version in (7, 12, 13, 18):
         first = session(s, [(topic, 0, 6)], version, "open")
-        second = s.ask("Fetch", fetch_body((topic, 1, 0), session=(first, 0)), version, label="another in its place")["SessionId"]
+        another = fetch_body((topic, 1, 0), session=(first, 0))
+        second = s.ask("Fetch", another, version, label="another in its place")["SessionId"]
         s.ask("Fetch", fetch_body(session=(first, 1)), version, label="the first is gone")
         s.ask("Fetch", fetch_body((topic, 0, 9), session=(second, 1)), version, label="out of range")
         s.ask("Fetch", fetch_body(session=(second, 2)), version, label="still out of range")
         s.ask("Fetch", fetch_body((topic, 0, 6), session=(second, 3)), version, label="back in range is news")
         s.ask("Fetch", fetch_body(session=(second, 4)), version, label="and then none")
-        s.ask("Fetch", fetch_body((topic, 0, 6, {"CurrentLeaderEpoch": 5}), session=(second, 5)), version, label="a wrong epoch")
+        wrong = {"CurrentLeaderEpoch": 5}
+        s.ask("Fetch", fetch_body((topic, 0, 6, wrong), session=(second, 5)), version, label="a wrong epoch")
         s.ask("Fetch", fetch_body(session=(second, 6), isolation=1), version, label="another isolation")
         s.ask("Fetch", fetch_body(session=(second, 7), max_bytes=-1), version, label="a negative limit")
-        s.ask("Fetch", fetch_body(session=(second, 8), ReplicaId=2, ReplicaState={"ReplicaId": 2}), version, label="a replica")
+        replica = fetch_body(session=(second, 8), ReplicaId=2, ReplicaState={"ReplicaId": 2})
+        s.ask("Fetch", replica, version, label="a replica")
         s.ask("Fetch", fetch_body(session=(second, 9)), version, label="goes on")
         s.ask("Fetch", fetch_body((topic, 0, 0), session=(second, -1), forgotten=[(topic, 0)]), version, label="close")
         s.ask("Fetch", fetch_body(session=(second, 10)), version, label="closed")
@@ -570,5 +574,6 @@ def fetch_session_of_a_topic_with_a_history(s):
         s.produce(topic, batch(), 1)
         for epoch in range(1, 5):
             s.ask("Fetch", fetch_body(session=(number, epoch), max_bytes=1), version, label="one batch at a time, errors last")
-        s.ask("Fetch", fetch_body((topic, 0, 2), (topic, 9, 1), session=(number, 5), max_bytes=1), version, label="moved")
+        moved = fetch_body((topic, 0, 2), (topic, 9, 1), session=(number, 5), max_bytes=1)
+        s.ask("Fetch", moved, version, label="moved")
         s.ask("Fetch", fetch_body(session=(number, 6), forgotten=[(UNKNOWN, 0), (topic, 9)]), version, label="errors forgotten")
