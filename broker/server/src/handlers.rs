@@ -36,14 +36,11 @@ pub mod update_features;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::time::Duration;
 
+use crate::connection::Reply;
 use bytes::Bytes;
 use esker_protocol::frame::{self, RequestFrame};
 use esker_protocol::primitive::Response;
-use tokio::time::Instant;
-
-use crate::connection::Reply;
 
 /// Encodes a response. One that cannot be encoded is a defect of ours: the connection closes, and
 /// the log says why.
@@ -78,13 +75,6 @@ impl Answer {
             correlation_id: request.correlation_id,
         }
     }
-}
-
-/// When a request that changes topics times out; `None` where it leaves no time, so that, as in
-/// Kafka, nothing of it is begun.
-pub(crate) fn deadline(timeout_ms: i32) -> Option<Instant> {
-    let time = u64::try_from(timeout_ms).ok().filter(|ms| *ms > 0)?;
-    Some(Instant::now() + Duration::from_millis(time))
 }
 
 /// Keeps one item of each key, the last one, where the first one stood: so does Kafka where a request

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker_metadata::controller as decide;
 use esker_metadata::values::{TopicState, TopicValue};
 use esker_metadata::{Image, Versioned};
 use esker_protocol::{BrokerId, ErrorCode, TopicId};
+use tokio::time::Instant;
 
 use crate::authority::{Commit, commit};
 use crate::broker::Shared;
@@ -64,6 +66,13 @@ impl Refusal {
             format!("The metadata store failed: {error}"),
         )
     }
+}
+
+/// When a request that changes topics times out; `None` where it leaves no time, so that, as in
+/// Kafka, nothing of it is begun.
+pub(crate) fn deadline(timeout_ms: i32) -> Option<Instant> {
+    let time = u64::try_from(timeout_ms).ok().filter(|ms| *ms > 0)?;
+    Some(Instant::now() + Duration::from_millis(time))
 }
 
 /// A topic that is wanted.

@@ -27,7 +27,7 @@ pub(crate) async fn apply(
     answer: Answer,
     request: &CreateTopicsRequest<'_>,
 ) -> Reply {
-    let deadline = super::deadline(request.timeout_ms);
+    let deadline = topics::deadline(request.timeout_ms);
     let mut counts: FixedHashMap<&str, usize> = FixedHashMap::default();
     for topic in &request.topics {
         *counts.entry(topic.name.as_ref()).or_insert(0) += 1;

@@ -39,7 +39,7 @@ pub(crate) async fn apply(
         let message = "The deletion is not done in the time that the request leaves.";
         refused(name, id, ErrorCode::RequestTimedOut, message)
     };
-    let Some(deadline) = super::deadline(request.timeout_ms) else {
+    let Some(deadline) = topics::deadline(request.timeout_ms) else {
         let topics = wanted.iter();
         let responses = topics.map(|topic| timed_out(topic.name.as_deref(), topic.topic_id));
         return answer_with(&answer, responses.collect());
