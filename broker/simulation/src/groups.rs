@@ -118,6 +118,8 @@ struct Told {
     /// The id of the member that was given a partition in a generation; it may come back for it.
     given: BTreeMap<(i32, i32), String>,
     commits: BTreeMap<i32, Vec<Commit>>,
+    /// Since when the coordinator of this process is known to have read its log.
+    loaded_at: Option<u64>,
 }
 
 #[derive(Default)]
@@ -175,6 +177,22 @@ impl Groups {
         Stay(state.stays)
     }
 
+    /// A heartbeat of a classic member was answered without an error. While a coordinator reads its log
+    /// it answers all of them so, as Kafka does: that says nothing of who owns what.
+    pub(crate) fn beats(
+        &self,
+        group: Group,
+        member: (Stay, &str),
+        generation: i32,
+        partitions: &BTreeSet<i32>,
+        asked: Asked,
+    ) {
+        let loaded_at = self.state().group(group).loaded_at;
+        if loaded_at.is_some_and(|loaded| loaded < asked.at) {
+            self.owns(group, member, generation, partitions, asked);
+        }
+    }
+
     /// A member was told, or told again, what it owns.
     pub(crate) fn owns(
         &self,
@@ -191,6 +209,7 @@ impl Groups {
             let at = state.event();
             state.given += partitions.len() as u64;
             let told = state.group(group);
+            told.loaded_at.get_or_insert(at);
             for (other, claim) in &mut told.claims {
                 let shared: Vec<i32> = claim.partitions.intersection(partitions).copied().collect();
                 if *other == stay || shared.is_empty() {
@@ -280,6 +299,7 @@ impl Groups {
             let at = state.event();
             state.acknowledged += 1;
             let told = state.group(attempt.group);
+            told.loaded_at.get_or_insert(at);
             if let Some(commit) = told.commit(attempt) {
                 commit.fate = Fate::Acknowledged;
                 commit.over_at = Some(at);
@@ -315,6 +335,7 @@ impl Groups {
         let mut state = self.state();
         let at = state.event();
         for told in state.groups.values_mut() {
+            told.loaded_at = None;
             for commit in told.commits.values_mut().flatten() {
                 commit.over_at.get_or_insert(at);
             }
@@ -328,6 +349,7 @@ impl Groups {
             let mut state = self.state();
             let at = state.event();
             let told = state.group(group);
+            told.loaded_at.get_or_insert(at);
             let commits = told.commits.entry(partition).or_default();
             let index = usize::try_from(offset).ok();
             let found = index.and_then(|index| commits.get(index)).copied();

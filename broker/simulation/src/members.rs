@@ -284,6 +284,12 @@ impl Member {
         }
     }
 
+    fn beats(&self, generation: i32, asked: Asked) {
+        let groups = &self.setting.world.groups;
+        let member = (self.stay, self.id.as_str());
+        groups.beats(self.group, member, generation, &self.owned, asked);
+    }
+
     fn owns(&mut self, generation: i32, partitions: BTreeSet<i32>, asked: Asked) {
         if self.generation != Some(generation) || self.owned != partitions {
             self.note(format_args!("owns {partitions:?} in {generation}"));
@@ -396,7 +402,7 @@ impl Member {
         let Some(code) = code else { return };
         match error(code) {
             None => {
-                self.owns(generation, self.owned.clone(), asked);
+                self.beats(generation, asked);
                 self.heartbeat_due = Instant::now() + HEARTBEAT;
             }
             Some(ErrorCode::RebalanceInProgress | ErrorCode::IllegalGeneration) => self.rejoin(),
