@@ -20,6 +20,12 @@ pub enum Planted {
     SyncsLate,
     /// Syncs say that they are done and do nothing: a power cut loses anything.
     SyncsLie,
+    /// As `SyncsLate`, and every other sync of the journal too, which covers what is small: a power cut
+    /// loses commits of groups that were acknowledged.
+    JournalLate,
+    /// Rewritten segments are not synced before they take the place of what they were made of: a power
+    /// cut loses what was compacted.
+    SwapsUnsynced,
 }
 
 /// The disk as the broker gets it.
@@ -27,7 +33,10 @@ pub(crate) fn plant(disk: &MemoryDisk, planted: Planted) -> Arc<dyn Disk> {
     disk.lie_about_syncs(planted == Planted::SyncsLie);
     match planted {
         Planted::Nothing | Planted::SyncsLie => Arc::new(disk.clone()),
-        Planted::ForgetsDirectories | Planted::SyncsLate => Arc::new(PlantedDisk {
+        Planted::ForgetsDirectories
+        | Planted::SyncsLate
+        | Planted::JournalLate
+        | Planted::SwapsUnsynced => Arc::new(PlantedDisk {
             disk: disk.clone(),
             planted,
         }),
@@ -81,13 +90,20 @@ impl Disk for PlantedDisk {
             .and_then(|name| name.to_str())
             .unwrap_or_default();
         let is_segment = name.ends_with(".log") && name.starts_with(|c: char| c.is_ascii_digit());
-        if self.planted == Planted::SyncsLate && is_segment {
-            return Ok(Arc::new(LateFile {
-                file,
-                skips: AtomicBool::new(true),
-            }));
+        let (is_met, skips_all) = match self.planted {
+            Planted::SyncsLate => (is_segment, false),
+            Planted::JournalLate => (is_segment || name == "journal.log", false),
+            Planted::SwapsUnsynced => (name.ends_with(".cleaned"), true),
+            Planted::Nothing | Planted::ForgetsDirectories | Planted::SyncsLie => (false, false),
+        };
+        if !is_met {
+            return Ok(file);
         }
-        Ok(file)
+        Ok(Arc::new(LateFile {
+            file,
+            skips: AtomicBool::new(true),
+            skips_all,
+        }))
     }
 
     fn open_file_system(&self, directory: &Path) -> io::Result<Arc<dyn FileSystem>> {
@@ -112,6 +128,8 @@ struct LateFile {
     file: Arc<dyn DiskFile>,
     /// Whether the next sync does nothing.
     skips: AtomicBool,
+    /// Whether none does anything.
+    skips_all: bool,
 }
 
 impl DiskFile for LateFile {
@@ -132,7 +150,7 @@ impl DiskFile for LateFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if self.skips.fetch_xor(true, Ordering::Relaxed) {
+        if self.skips.fetch_xor(true, Ordering::Relaxed) || self.skips_all {
             Ok(())
         } else {
             self.file.sync_data()

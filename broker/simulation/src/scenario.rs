@@ -5,22 +5,40 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_client::NewTopic;
+use esker_client::{ConfigChange, ConfigResource, NewTopic};
 use esker_storage::Disk;
+use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use crate::compacted;
 use crate::disk::Planted;
 use crate::executor::{Executor, OUTSIDE};
+use crate::groups::{self, GROUPS};
 use crate::history::Place;
+use crate::members::{self, Setting};
+use crate::network::Host;
 use crate::random::Random;
 use crate::weather::BucketWeather;
 use crate::workload::{self, Finish};
 use crate::world::{Crash, End, World};
 
+/// What clients do in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// Everything.
+    All,
+    /// Groups alone: what is lost is theirs.
+    Groups,
+    /// The compacted topic alone.
+    Compacted,
+}
+
 /// How a run goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
+    /// What clients do.
+    pub load: Load,
     /// How many rounds of weather and crashes.
     pub rounds: u64,
     /// The bug below the broker.
@@ -32,6 +50,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
+            load: Load::All,
             rounds: 4,
             planted: Planted::Nothing,
             prints: false,
@@ -56,6 +75,12 @@ pub struct Summary {
     pub objects: u64,
     /// Offsets that checks read from the tier alone.
     pub read_cold: i64,
+    /// Commits of groups that were acknowledged.
+    pub commits: u64,
+    /// Partitions that members of groups were told to own, each as often as they were.
+    pub owned: u64,
+    /// Records that compaction removed.
+    pub compacted: u64,
     /// Simulated milliseconds.
     pub milliseconds: u128,
 }
@@ -70,6 +95,9 @@ impl Summary {
         self.starts_killed += other.starts_killed;
         self.objects += other.objects;
         self.read_cold += other.read_cold;
+        self.commits += other.commits;
+        self.owned += other.owned;
+        self.compacted += other.compacted;
         self.milliseconds += other.milliseconds;
     }
 }
@@ -93,8 +121,14 @@ const STARTS_MAX: u64 = 4;
 /// How long it is calm at the end: longer than collection, and the end of a deleted topic, wait.
 const CALM: Duration = Duration::from_secs(200);
 
+/// How long after the last of their troubles groups have settled: sessions have ended, and every member
+/// has come to two rebalances.
+const SETTLED: Duration = Duration::from_secs(40);
+
 const PRODUCERS: u64 = 3;
 const FOLLOWERS: u64 = 2;
+const MEMBERS: u64 = 3;
+const COMPACTED_PRODUCERS: u64 = 2;
 
 /// Runs one seed. The caller's runtime has one thread and a paused clock.
 pub async fn run(seed: u64, options: Options) -> Outcome {
@@ -113,6 +147,8 @@ pub async fn run(seed: u64, options: Options) -> Outcome {
     };
     let mut summary = executor.run(scenario.play(seed)).await;
     (summary.acknowledged, summary.read) = world.history.counts();
+    (summary.commits, summary.owned) = world.groups.counts();
+    summary.compacted = world.compacted.removed();
     summary.milliseconds = world.trace.now_ms();
     let (lines, hash, violations) = world.trace.take();
     Outcome {
@@ -159,6 +195,11 @@ impl Scenario {
         let places = self.create_topics().await;
         let finish = Finish::default();
         let clients = self.start_clients(seed, &places, &finish);
+        let (calm, end) = (Finish::default(), Finish::default());
+        let members = match self.does_groups() {
+            true => self.start_members(seed, &calm, &end).await,
+            false => Vec::new(),
+        };
         for round in 0..self.options.rounds {
             self.round(round).await;
             if !self.restart().await {
@@ -174,12 +215,39 @@ impl Scenario {
             // One that was dropped has ended as well.
             let _ = client.await;
         }
+        self.clear_weather();
+        calm.set();
+        sleep(SETTLED).await;
+        if !members.is_empty() {
+            for group in GROUPS {
+                world.groups.settled(group);
+            }
+        }
+        end.set();
+        for member in members {
+            let _ = member.await;
+        }
         self.calm_down(&places).await;
         self.summary
     }
 
+    fn does_groups(&self) -> bool {
+        self.options.load != Load::Compacted
+    }
+
+    fn does_compacted(&self) -> bool {
+        self.options.load != Load::Groups
+    }
+
     async fn create_topics(&self) -> Vec<Place> {
         let client = self.world.client();
+        if self.does_compacted() {
+            let topic = compacted::topic();
+            workload::create(&self.world, &client, &topic, &Finish::default()).await;
+        }
+        if self.options.load != Load::All {
+            return Vec::new();
+        }
         let small = |name: &str, partitions, more: &[(&str, &str)]| {
             let mut settings = BTreeMap::from([
                 ("internal.segment.bytes".to_owned(), "5000".to_owned()),
@@ -228,6 +296,91 @@ impl Scenario {
         places
     }
 
+    /// Starts a task that outlives every process, and tells when it has ended.
+    fn start(&self, task: BoxFuture<'static, ()>) -> oneshot::Receiver<()> {
+        let (ends_here, end) = oneshot::channel();
+        self.world.executor.spawn(
+            OUTSIDE,
+            Box::pin(async move {
+                task.await;
+                // Whoever waits may have gone.
+                let _ = ends_here.send(());
+            }),
+        );
+        end
+    }
+
+    /// Starts the members of all groups, on a topic that nobody writes to.
+    async fn start_members(
+        &self,
+        seed: u64,
+        calm: &Finish,
+        finish: &Finish,
+    ) -> Vec<oneshot::Receiver<()>> {
+        let client = self.world.client();
+        let topic = NewTopic {
+            partitions: Some(groups::PARTITIONS),
+            ..NewTopic::new(groups::TOPIC)
+        };
+        workload::create(&self.world, &client, &topic, &Finish::default()).await;
+        let topic = loop {
+            let asked = client
+                .metadata(Some(&[groups::TOPIC]), workload::within(20))
+                .await;
+            let found = asked.ok().and_then(|metadata| {
+                let topic = metadata.topics.get(groups::TOPIC)?;
+                topic.error.is_none().then_some(topic.id)
+            });
+            match found {
+                Some(id) => break id,
+                None => sleep(Duration::from_millis(100)).await,
+            }
+        };
+        let setting = Setting {
+            world: Arc::clone(&self.world),
+            topic,
+            calm: calm.clone(),
+            finish: finish.clone(),
+        };
+        let mut ends = Vec::new();
+        for (group, first) in GROUPS.into_iter().zip([1, 1 + MEMBERS]) {
+            for host in first..first + MEMBERS {
+                let random = Random::new(seed, 400 + host);
+                let member = members::belong(setting.clone(), random, Host(host), group);
+                ends.push(self.start(Box::pin(member)));
+            }
+        }
+        self.shrink_offsets().await;
+        ends
+    }
+
+    /// Makes the coordinators' own log one of small segments that are compacted soon. Best effort: it
+    /// exists once the first member has asked for its coordinator.
+    async fn shrink_offsets(&self) {
+        let resource = ConfigResource::Topic("__consumer_offsets".to_owned());
+        let changes = [
+            ("internal.segment.bytes", "4000"),
+            ("min.cleanable.dirty.ratio", "0.2"),
+            ("delete.retention.ms", "5000"),
+        ];
+        let changes = changes.map(|(key, value)| ConfigChange::Set(key.into(), value.into()));
+        let client = self.world.client();
+        for _ in 0..20 {
+            let deadline = workload::within(5);
+            match client
+                .alter_config(&resource, &changes, false, deadline)
+                .await
+            {
+                Ok(()) => return,
+                Err(error) => self
+                    .world
+                    .trace
+                    .note(format_args!("{resource} stays as it is: {error}")),
+            }
+            sleep(Duration::from_millis(250)).await;
+        }
+    }
+
     fn start_clients(
         &self,
         seed: u64,
@@ -235,19 +388,23 @@ impl Scenario {
         finish: &Finish,
     ) -> Vec<oneshot::Receiver<()>> {
         let mut ends = Vec::new();
-        let mut start = |task: futures::future::BoxFuture<'static, ()>| {
-            let (ends_here, end) = oneshot::channel();
-            ends.push(end);
-            self.world.executor.spawn(
-                OUTSIDE,
-                Box::pin(async move {
-                    task.await;
-                    // Whoever waits may have gone.
-                    let _ = ends_here.send(());
-                }),
-            );
-        };
+        let mut start = |task| ends.push(self.start(task));
         let world = || Arc::clone(&self.world);
+        if self.does_compacted() {
+            for index in 0..COMPACTED_PRODUCERS {
+                let random = Random::new(seed, 500 + index);
+                start(Box::pin(compacted::produce(
+                    world(),
+                    random,
+                    finish.clone(),
+                )));
+            }
+            let random = Random::new(seed, 510);
+            start(Box::pin(compacted::follow(world(), random, finish.clone())));
+        }
+        if self.options.load != Load::All {
+            return ends;
+        }
         for index in 0..PRODUCERS {
             let random = Random::new(seed, 100 + index);
             start(Box::pin(workload::produce(
@@ -478,6 +635,17 @@ impl Scenario {
             if world.trace.has_violations() {
                 return;
             }
+        }
+        if self.does_compacted() {
+            compacted::verify(&world, &world.random).await;
+        }
+        if self.does_groups() {
+            for group in GROUPS {
+                members::audit(&world, group).await;
+            }
+        }
+        if world.trace.has_violations() {
+            return;
         }
         self.check_local().await;
         self.summary.objects = world.authority.check_objects(places).await;

@@ -21,7 +21,7 @@ use crate::world::World;
 const VALUE_BYTES_MAX: u64 = 900;
 
 /// How long a client tries to read what must be readable.
-const READ_TIME_MAX: Duration = Duration::from_secs(100);
+pub(crate) const READ_TIME_MAX: Duration = Duration::from_secs(100);
 
 /// Tells clients to end.
 #[derive(Clone, Default)]
@@ -32,16 +32,16 @@ impl Finish {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-fn within(seconds: u64) -> Instant {
+pub(crate) fn within(seconds: u64) -> Instant {
     Instant::now() + Duration::from_secs(seconds)
 }
 
-const CODECS: [Compression; 5] = [
+pub(crate) const CODECS: [Compression; 5] = [
     Compression::None,
     Compression::Gzip,
     Compression::Snappy,

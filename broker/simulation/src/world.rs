@@ -18,9 +18,11 @@ use object_store::memory::InMemory;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
+use crate::compacted::Compacted;
 use crate::disk::{Planted, plant};
 use crate::environment::{SimClock, SimSpawner};
 use crate::executor::{Executor, Group};
+use crate::groups::Groups;
 use crate::history::History;
 use crate::network::SimNetwork;
 use crate::random::Random;
@@ -29,7 +31,7 @@ use crate::trace::Trace;
 use crate::weather::MetadataWeather;
 
 /// Where the broker listens.
-const PORT: u16 = 9092;
+pub(crate) const PORT: u16 = 9092;
 
 /// How long a start or a stop may take before it counts as stuck.
 const START_MAX: Duration = Duration::from_secs(300);
@@ -48,6 +50,14 @@ const PROPERTIES: &[(&str, &str)] = &[
     ("manifest.retention.ms", "10000"),
     ("remote.cache.bytes", "20000"),
     ("shutdown.timeout.ms", "5000"),
+    ("log.cleaner.backoff.ms", "400"),
+    ("offsets.topic.num.partitions", "2"),
+    ("group.initial.rebalance.delay.ms", "500"),
+    ("group.min.session.timeout.ms", "1000"),
+    ("group.consumer.min.session.timeout.ms", "1000"),
+    ("group.consumer.session.timeout.ms", "5000"),
+    ("group.consumer.min.heartbeat.interval.ms", "500"),
+    ("group.consumer.heartbeat.interval.ms", "1500"),
 ];
 
 /// How a process ends.
@@ -88,6 +98,8 @@ pub(crate) struct World {
     pub(crate) executor: Executor,
     pub(crate) trace: Trace,
     pub(crate) history: History,
+    pub(crate) groups: Groups,
+    pub(crate) compacted: Compacted,
     pub(crate) network: SimNetwork,
     pub(crate) metadata_weather: MetadataWeather,
     pub(crate) objects: FaultStore,
@@ -128,6 +140,8 @@ impl World {
             random: Random::new(seed, 13),
             state: Mutex::new(state),
             executor,
+            groups: Groups::new(trace.clone()),
+            compacted: Compacted::new(trace.clone()),
             trace,
             history,
             metadata_weather,
@@ -324,6 +338,7 @@ impl World {
         if let Some(group) = group {
             self.executor.kill(group);
         }
+        self.groups.process_ended();
         let seed = self.random.next();
         let mut state = self.state();
         state.running = None;

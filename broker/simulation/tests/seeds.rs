@@ -124,7 +124,10 @@ fn seeds_hold_the_invariants_and_meet_everything() {
         && total.objects > 0
         && total.read_cold > 0
         && total.starts_killed > 0
-        && total.stops > 0;
+        && total.stops > 0
+        && total.commits > 0
+        && total.owned > 0
+        && total.compacted > 0;
     assert!(
         each_happened || count < 20,
         "the scenario misses something: {total:?}"
