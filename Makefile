@@ -111,4 +111,4 @@ bench-smoke: tools load ## the benchmarks at toy size: they run, and assert noth
 	$(TOOLS)/venv/bin/python bench/groups.py --smoke
 
 test: ## all that CI runs, stage by stage
-	@MAKE="$(MAKE)" .ci/stages tools:25 check:30 unit:20 sim:15 build:20 crash:20,clients:30,groups:30,differential:20 fuzz:8 bench-smoke:10
+	@MAKE="$(MAKE)" .ci/stages tools:25 check:30 unit:20 sim:15 build:20 crash:20,clients:30,groups:30,differential:20,bench-smoke:15 fuzz:8

@@ -28,6 +28,8 @@ impl ClassicGroup {
         }
         if self.state == State::Stable {
             let response = self.sync_response(member_id);
+            // Who is told what it owns has a whole session for it. Kafka leaves the session as it is.
+            self.renew_session(member_id, turn);
             return turn.reply(ticket, response);
         }
         if let Some(member) = self.members.get_mut(member_id)

@@ -361,3 +361,18 @@ fn tickets_that_wait_are_handed_back_when_the_shard_ends() {
     assert_eq!(world.shard.take_pending(), [ticket]);
     assert_eq!(world.shard.pending(), 0);
 }
+
+#[test]
+fn a_sync_in_a_stable_group_begins_the_session_anew() {
+    let mut world = World::new();
+    let ids = world.stable(2);
+    world.advance(i64::from(SESSION_MS) - 1_000);
+    let ticket = world.sync(&ids[1], 1, &[]);
+    assert_eq!(world.synced(ticket).error_code, 0);
+    world.advance(i64::from(SESSION_MS) - 1_000);
+    // The other's session has ended, and so the group rebalances.
+    assert_eq!(
+        world.heartbeat(&ids[1], 1),
+        ErrorCode::RebalanceInProgress as i16
+    );
+}
