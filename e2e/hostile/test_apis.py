@@ -13,8 +13,10 @@ from harness.records import Record
 
 MIB = 1024 * 1024
 ANSWER_SECONDS_MAX = 20
-UNKNOWN_SERVER_ERROR = -1
-CODE_MAX = 133
+# Where Apache Kafka stumbles over a number that means nothing (an isolation level, an operation), it answers -1, and so
+# does Esker: `differential/` compares it. Nothing else is answered so.
+STUMBLES = {"Fetch", "ListOffsets", "IncrementalAlterConfigs", "DescribeTopicPartitions"}
+UNKNOWN_SERVER_ERROR, CODE_MAX = -1, 133
 GROWTH_BYTES_MAX = 96 * MIB
 STRING_BYTES = 2000
 LISTED = (40, 40)
@@ -189,7 +191,8 @@ def test_every_request_that_parses_is_answered_with_a_code_of_kafkas(broker, ser
             try:
                 link.send(api_name, version, body)
                 codes = set(error_codes(link.receive(ANSWER_SECONDS_MAX)))
-                if not all(0 <= code <= CODE_MAX for code in codes):
+                lowest = UNKNOWN_SERVER_ERROR if api_name in STUMBLES else 0
+                if not all(lowest <= code <= CODE_MAX for code in codes):
                     wrong.append(f"{api_name} {version}: {sorted(codes)}")
             except Exception as error:  # noqa: BLE001
                 wrong.append(f"{api_name} {version}: {type(error).__name__} {error}")
