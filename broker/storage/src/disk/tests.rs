@@ -203,6 +203,11 @@ fn a_full_disk_refuses_and_changes_nothing() {
     assert_eq!(disk.available_bytes(Path::new("")).unwrap(), 0);
     file.truncate(40).unwrap();
     assert_eq!(disk.available_bytes(Path::new("")).unwrap(), 60);
+    // Of a disk that has become smaller than what it holds, what needs no more is had.
+    disk.set_capacity(0);
+    file.truncate(30).unwrap();
+    file.write_all_at(0, &[2; 30]).unwrap();
+    disk.set_capacity(100);
     disk.remove_file(Path::new("file")).unwrap();
     assert_eq!(disk.available_bytes(Path::new("")).unwrap(), 100);
 }
