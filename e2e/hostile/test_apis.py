@@ -5,6 +5,7 @@ import random
 
 import pytest
 from differential.codec import NUMBERS, ZERO_UUID, api, broker_apis, uuid_text
+from differential.coverage import codes
 from differential.link import Link
 
 from harness import wire
@@ -167,19 +168,6 @@ def kept(broker):
     assert [record.value for record in Confluent().read(broker.bootstrap, topic, 1)] == [b"before"]
 
 
-def error_codes(answer):
-    """Every error code in an answer."""
-    if isinstance(answer, dict):
-        for name, value in answer.items():
-            if name.endswith("ErrorCode"):
-                yield value
-            else:
-                yield from error_codes(value)
-    elif isinstance(answer, list):
-        for item in answer:
-            yield from error_codes(item)
-
-
 @pytest.mark.parametrize("name", FILLS)
 def test_every_request_that_parses_is_answered_with_a_code_of_kafkas(broker, served, name):
     before = broker.process.rss_bytes()
@@ -190,10 +178,10 @@ def test_every_request_that_parses_is_answered_with_a_code_of_kafkas(broker, ser
             link = Link(broker.bootstrap)
             try:
                 link.send(api_name, version, body)
-                codes = set(error_codes(link.receive(ANSWER_SECONDS_MAX)))
+                found = set(codes(link.receive(ANSWER_SECONDS_MAX)))
                 lowest = UNKNOWN_SERVER_ERROR if api_name in STUMBLES else 0
-                if not all(lowest <= code <= CODE_MAX for code in codes):
-                    wrong.append(f"{api_name} {version}: {sorted(codes)}")
+                if not all(lowest <= code <= CODE_MAX for code in found):
+                    wrong.append(f"{api_name} {version}: {sorted(found)}")
             except Exception as error:  # noqa: BLE001
                 wrong.append(f"{api_name} {version}: {type(error).__name__} {error}")
             finally:

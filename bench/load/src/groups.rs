@@ -65,16 +65,9 @@ pub(crate) async fn run(target: &Target, options: &Groups) -> Result<(), Failure
     let figures = json!({ "seconds": began.elapsed().as_secs_f64(), "commits": held.len() });
     phase::ended("commit", figures).await;
 
-    let (began, before) = (Instant::now(), counts.heartbeats());
-    crew.hold(Duration::from_secs(options.hold)).await?;
-    let heartbeats = counts.heartbeats() - before;
-    let figures = json!({ "seconds": began.elapsed().as_secs_f64(), "heartbeats": heartbeats });
-    phase::ended("hold", figures).await;
+    phase::hold(&mut crew, Duration::from_secs(options.hold)).await?;
 
-    let began = Instant::now();
-    crew.disband().await?;
-    phase::ended("leave", json!({ "seconds": began.elapsed().as_secs_f64() })).await;
-    Ok(())
+    phase::leave(crew).await
 }
 
 fn name(target: &Target, group: usize) -> String {

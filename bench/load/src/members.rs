@@ -44,11 +44,7 @@ pub(crate) async fn run(target: &Target, options: &Members) -> Result<(), Failur
     let figures = json!({ "seconds": began.elapsed().as_secs_f64(), "again": counts.again() });
     phase::ended("join", figures).await;
 
-    let (began, before) = (Instant::now(), counts.heartbeats());
-    crew.hold(Duration::from_secs(options.hold)).await?;
-    let heartbeats = counts.heartbeats() - before;
-    let figures = json!({ "seconds": began.elapsed().as_secs_f64(), "heartbeats": heartbeats });
-    phase::ended("hold", figures).await;
+    phase::hold(&mut crew, Duration::from_secs(options.hold)).await?;
 
     let began = Instant::now();
     if let Some((place, leave)) = leaving {
@@ -64,8 +60,5 @@ pub(crate) async fn run(target: &Target, options: &Members) -> Result<(), Failur
     let figures = json!({ "seconds": began.elapsed().as_secs_f64() });
     phase::ended("change", figures).await;
 
-    let began = Instant::now();
-    crew.disband().await?;
-    phase::ended("leave", json!({ "seconds": began.elapsed().as_secs_f64() })).await;
-    Ok(())
+    phase::leave(crew).await
 }

@@ -43,9 +43,7 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 /// A message that fits into a response.
 pub(crate) fn clipped(mut message: String) -> String {
     if message.len() > MESSAGE_BYTES_MAX {
-        let end = (0..=MESSAGE_BYTES_MAX).rev();
-        let end = end.into_iter().find(|at| message.is_char_boundary(*at));
-        message.truncate(end.unwrap_or(0));
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
         message.push_str("...");
     }
     message

@@ -37,10 +37,6 @@ pub(crate) fn fetch(
     };
     let mut repeated = 0;
     let mut seen = BTreeSet::new();
-    let mut is_answered = |topic: &str, topic_id, index| {
-        repeated += usize::from(!seen.insert((topic_id, topic.to_owned(), index)));
-        repeated <= REPEATED_MAX
-    };
     let topics = match &request.topics {
         None => reading.all(),
         Some(topics) => topics
@@ -51,7 +47,11 @@ pub(crate) fn fetch(
                 partitions: topic
                     .partition_indexes
                     .iter()
-                    .filter(|index| is_answered(&topic.name, topic.topic_id, **index))
+                    .filter(|index| {
+                        let is_new = seen.insert((topic.topic_id, &*topic.name, **index));
+                        repeated += usize::from(!is_new);
+                        repeated <= REPEATED_MAX
+                    })
                     .map(|index| reading.partition(&topic.name, topic.topic_id, *index))
                     .collect(),
             })
