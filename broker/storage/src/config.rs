@@ -59,6 +59,9 @@ pub struct DirectoryConfig {
     pub durable_ends_bytes_max: u64,
     /// The size at which the files are synced and the journal begins again.
     pub journal_bytes_max: u64,
+    /// Logs whose own files and names one round syncs, one by one; others wait for the next rounds. What
+    /// the journal takes is not counted. At least 1.
+    pub round_logs_max: usize,
 }
 
 impl DirectoryConfig {
@@ -73,6 +76,7 @@ impl DirectoryConfig {
             open_files_max: 512,
             durable_ends_bytes_max: 16 << 20,
             journal_bytes_max: 64 << 20,
+            round_logs_max: 16,
         }
     }
 }

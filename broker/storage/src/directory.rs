@@ -181,7 +181,7 @@ impl LogDirectory {
     }
 
     /// A commit round that syncs the files of all logs, so that nothing is in the journal alone: for
-    /// a directory that is idle.
+    /// a directory that is idle. Where more logs changed than a round does, it is one like any other.
     pub fn settle_round(&self) -> Result<CommitRound, DirectoryFailed> {
         let _one_at_a_time = lock(&self.round);
         commit::round(&self.shared, Settle::Now)

@@ -481,6 +481,7 @@ impl Driver {
             open_files_max: 3,
             durable_ends_bytes_max: 600,
             journal_bytes_max: 64 << 10,
+            round_logs_max: 1,
             ..DirectoryConfig::new("d")
         };
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());

@@ -304,24 +304,32 @@ fn open_log(
     }
 }
 
-/// Syncs what recovery kept, one round for all logs of a directory: only then are they led.
+/// Syncs what recovery kept: only then are logs led.
 async fn make_durable(shared: &Arc<Shared>) {
     for (directory, dirty) in &shared.directories {
-        let all = shared.partitions.all();
-        let mut of_directory = all
-            .iter()
-            .filter(|one| Arc::ptr_eq(&one.directory, directory));
         // Those that are led are the commit loop's.
-        if of_directory.any(|one| one.leading().is_none() && !one.is_durable()) {
-            let directory = Arc::clone(directory);
-            let round = move || directory.commit_round();
+        let waiting = || {
+            let all = shared.partitions.all();
+            all.iter()
+                .filter(|one| Arc::ptr_eq(&one.directory, directory))
+                .filter(|one| one.leading().is_none() && !one.is_durable())
+                .count()
+        };
+        // A round takes some of them at least. One that cannot be made durable must not keep this going.
+        for _ in 0..waiting() {
+            let committing = Arc::clone(directory);
+            let round = move || committing.commit_round();
             // A directory that fails here is the commit loop's to report.
-            if let Ok(round) = shared.environment.run(Work::Blocking, round).await {
-                for log in &round.published {
-                    shared.partitions.published(log);
-                }
+            let Ok(round) = shared.environment.run(Work::Blocking, round).await else {
+                break;
+            };
+            for log in &round.published {
+                shared.partitions.published(log);
             }
             dirty.mark();
+            if !round.more || waiting() == 0 {
+                break;
+            }
         }
     }
 }

@@ -7,6 +7,10 @@
 //!       system once
 //! publish the noted ends of logs that were not cut or started anew meanwhile
 //! ```
+//! A sync of one file after another takes as long as there are files: a round takes so many logs at most
+//! that the journal cannot serve, those first that have records, and the next ones take the others. The
+//! first records of a thousand new partitions would else hold up everybody's.
+//!
 //! When the journal is full, or the directory idle, a round syncs the files of all that is in it,
 //! records that, and lets the journal begin again.
 //!
@@ -27,7 +31,7 @@ use crate::disk::DiskFile;
 use crate::disk::is_exhausted;
 use crate::error::DirectoryFailed;
 use crate::lock::lock;
-use crate::log::{Capture, Log, LogName};
+use crate::log::{Capture, Log, LogName, Need};
 
 /// Busy rounds that one record covers: what a crash makes recovery scan again is at most what so many
 /// rounds wrote.
@@ -59,6 +63,11 @@ pub(super) enum Settle {
 pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, DirectoryFailed> {
     shared.alive()?;
     let mut taken = std::mem::take(&mut *lock(&shared.dirty));
+    let turns = shared.config.commit != CommitMode::SyncFs;
+    // So many are not idle: those that wait would wait for the files of everybody.
+    let is_put_off =
+        settle == Settle::Now && turns && taken.len() > shared.config.round_logs_max.max(1);
+    let settle = if is_put_off { Settle::WhenFull } else { settle };
     // Rounds alone write to the journal, one at a time.
     let (sequence, mut room, settles) = {
         let mut journal = lock(&shared.journal);
@@ -68,14 +77,18 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
         let settles = due && !journal.is_settled();
         (journal.last_sequence(), journal.room(), settles)
     };
+    let journals = settle == Settle::WhenFull && !settles;
     if settles {
         taken.extend(lock(&shared.journaled).clone());
+    }
+    if journals && turns {
+        taken = take_turns(shared, taken, room.is_any());
     }
     let mut done = CommitRound::default();
     let mut captures = Vec::with_capacity(taken.len());
     let mut is_whole = true;
     for log in taken.into_values() {
-        let room = (settle == Settle::WhenFull && !settles).then_some(&mut room);
+        let room = journals.then_some(&mut room);
         match log.capture(room, sequence) {
             Ok(capture) => {
                 is_whole &= !capture.is_cutting;
@@ -113,11 +126,58 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
     }
     let unrecorded = !starved && !lock(&shared.unrecorded).is_empty();
     done.unrecorded = starved;
-    done.more = unrecorded || !lock(&shared.dirty).is_empty();
+    let mut in_want = lock(&shared.in_want);
+    in_want.extend(done.starved.iter().map(|log| log.id()));
+    let waits = lock(&shared.dirty).keys().any(|id| !in_want.contains(id));
+    done.more = is_put_off || unrecorded || waits;
+    if !done.more {
+        // The next round comes after a pause, or with something new.
+        in_want.clear();
+    }
+    drop(in_want);
     for log in &done.starved {
         log.queue();
     }
     Ok(done)
+}
+
+/// Takes of the dirty logs those that this round does, and puts the others back.
+fn take_turns(
+    shared: &Shared,
+    dirty: BTreeMap<u64, Arc<Log>>,
+    journals: bool,
+) -> BTreeMap<u64, Arc<Log>> {
+    let most = shared.config.round_logs_max.max(1);
+    if dirty.len() <= most {
+        return dirty;
+    }
+    let mut now = BTreeMap::new();
+    let (mut with_records, mut others, mut in_vain) = (Vec::new(), Vec::new(), Vec::new());
+    let in_want = lock(&shared.in_want).clone();
+    for (id, log) in dirty {
+        match log.need(journals) {
+            Need::Journal => {
+                now.insert(id, log);
+            }
+            _ if in_want.contains(&id) => in_vain.push((id, log)),
+            Need::Records => with_records.push((id, log)),
+            Need::Rest => others.push((id, log)),
+        }
+    }
+    // By turns: whoever is always dirty must not keep the others waiting for ever.
+    let last = shared.last_in_turn.load(Ordering::SeqCst);
+    for logs in [&mut with_records, &mut others] {
+        let first = logs.partition_point(|(id, _)| *id <= last);
+        logs.rotate_left(first);
+    }
+    let mut waiting = with_records.into_iter().chain(others).chain(in_vain);
+    for (id, log) in waiting.by_ref().take(most) {
+        shared.last_in_turn.store(id, Ordering::SeqCst);
+        now.insert(id, log);
+    }
+    // They still count as queued.
+    lock(&shared.dirty).extend(waiting);
+    now
 }
 
 /// What became of the record of the previous round.

@@ -1,6 +1,6 @@
 //! Opening a directory: formatting an empty one, refusing another's, reading what it recorded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -161,6 +161,8 @@ fn share(
         rounds_since_record: AtomicU32::new(0),
         started_clean: clean_marker,
         clean_marker: Mutex::new(clean_marker),
+        in_want: Mutex::new(BTreeSet::new()),
+        last_in_turn: AtomicU64::new(0),
         log_id_next: AtomicU64::new(0),
     }
 }

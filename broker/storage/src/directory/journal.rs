@@ -67,6 +67,11 @@ pub(crate) struct Room {
 }
 
 impl Room {
+    /// Whether there is any.
+    pub(crate) fn is_any(&self) -> bool {
+        self.bytes > ENTRY_BYTES_MAX
+    }
+
     /// Takes room for so many bytes of one log, if there is any.
     pub(crate) fn take(&mut self, bytes: u64) -> bool {
         let wanted = bytes + ENTRY_BYTES_MAX;

@@ -50,6 +50,11 @@ pub(crate) struct Shared {
     /// Up to where the logs have been compacted; may be held across a sync, and never together with a
     /// log's state.
     pub(crate) clean_points: Mutex<CleanPoints>,
+    /// Logs that rounds left out for want of space, descriptors or memory since the last pause: that these
+    /// wait for their turn again calls for no further round.
+    pub(crate) in_want: Mutex<BTreeSet<u64>>,
+    /// The log up to which a round came that could not take all: the next takes those after it first.
+    pub(crate) last_in_turn: AtomicU64,
     /// Whether names in the directory itself wait for a sync.
     pub(crate) names_unsynced: AtomicBool,
     /// Rounds since ends were recorded in `durable-ends.log`.

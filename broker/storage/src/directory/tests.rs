@@ -3,12 +3,12 @@ use std::path::Path;
 use esker_protocol::{BrokerId, LeaderEpoch, Offset, TopicId};
 
 use super::*;
-use crate::LogConfig;
 use crate::disk::{MemoryDisk, OpenMode, read_all};
 use crate::error::{AppendError, OpenLogError, ReadError};
 use crate::testing::{
     EPOCH, NOW, Rig, TOPIC_ID, batch, identity, log_config, log_path, open, open_log, open_with,
 };
+use crate::{Log, LogConfig};
 
 fn refused(disk: &MemoryDisk, identity: &Identity) -> OpenError {
     let before = disk.operations();
@@ -568,4 +568,85 @@ fn what_the_tier_has_of_a_damaged_log_is_dropped() {
     // Nothing of it is undone by a crash.
     let after = open(&disk.after_power_cut(1)).unwrap();
     assert_eq!(open_log(&after).unwrap().0.local_start_offset(), bases[2]);
+}
+
+#[test]
+fn new_logs_take_turns_and_hold_nobody_up() {
+    let rig = Rig::journaling();
+    rig.append(10);
+    rig.settle();
+    let most = DirectoryConfig::new("d").round_logs_max;
+    let new = |partition| {
+        let opened = rig
+            .directory
+            .open_log("topic", partition, TOPIC_ID, log_config(), NOW);
+        let log = opened.unwrap().0;
+        log.begin_epoch(EPOCH).unwrap();
+        log
+    };
+    let count = i32::try_from(4 * most).unwrap();
+    let empty: Vec<_> = (1..=count).map(new).collect();
+    let written: Vec<_> = (count + 1..=2 * count).map(new).collect();
+    let append = |log: &Arc<Log>| log.append_as_leader(&batch(10), EPOCH, NOW, false).unwrap();
+    written.iter().for_each(|log| _ = append(log));
+    let (mut rounds, mut seen) = (0, Vec::new());
+    // Those with records come first, and what is in the journal comes with every round.
+    while written.iter().any(|log| log.durable_end() != Offset(1)) {
+        let end = rig.append(10).end;
+        // Nor does a directory settle that was thought to be idle.
+        let round = match rounds % 2 {
+            0 => rig.directory.commit_round().unwrap(),
+            _ => rig.directory.settle_round().unwrap(),
+        };
+        assert_eq!(rig.log.durable_end(), end, "round {rounds}");
+        assert!(round.more && round.published.len() <= most + 1);
+        seen.extend(round.published.iter().map(|log| log.name().partition));
+        rounds += 1;
+    }
+    assert_eq!(rounds, 4);
+    assert!(
+        empty
+            .iter()
+            .all(|log| !seen.contains(&log.name().partition))
+    );
+    while rig.directory.commit_round().unwrap().more {
+        rounds += 1;
+        assert!(rounds < 20, "rounds do not end");
+    }
+    assert!(!rig.directory.needs_commit());
+    for seed in 0..5 {
+        let directory = open(&rig.disk.after_power_cut(seed)).unwrap();
+        assert_eq!(directory.partitions().unwrap().len(), 2 * written.len() + 1);
+        for partition in [count + 1, 2 * count] {
+            let opened = directory.open_log("topic", partition, TOPIC_ID, log_config(), NOW);
+            assert_eq!(opened.unwrap().0.written_end(), Offset(1), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn turns_come_round_where_nothing_is_journaled() {
+    let disk = MemoryDisk::new();
+    let config = DirectoryConfig {
+        round_logs_max: 2,
+        ..DirectoryConfig::new("d")
+    };
+    let directory = open_with(&disk, config).unwrap();
+    let open_one = |partition| {
+        let opened = directory.open_log("topic", partition, TOPIC_ID, log_config(), NOW);
+        let log = opened.unwrap().0;
+        log.begin_epoch(EPOCH).unwrap();
+        log
+    };
+    let logs: Vec<_> = (0..5).map(open_one).collect();
+    let mut published = [0; 5];
+    for _ in 0..10 {
+        for log in &logs {
+            log.append_as_leader(&batch(10), EPOCH, NOW, false).unwrap();
+        }
+        for log in directory.commit_round().unwrap().published {
+            published[usize::try_from(log.name().partition).unwrap()] += 1;
+        }
+    }
+    assert_eq!(published, [4; 5]);
 }

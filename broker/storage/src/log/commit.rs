@@ -35,7 +35,31 @@ pub(crate) struct Capture {
     sequence: i64,
 }
 
+/// What a log needs of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Room in the journal at most.
+    Journal,
+    /// A sync of its own files, for records that somebody may wait for.
+    Records,
+    /// A sync of its own files or names, and no record rests on it.
+    Rest,
+}
+
 impl Log {
+    /// What a round that journals, or does not, will have to do for the log, as things stand.
+    pub(crate) fn need(&self, journals: bool) -> Need {
+        let state = self.state();
+        let is_journaled = journals && journal_range(&state).is_some();
+        if state.closed || state.cutting || is_journaled {
+            Need::Journal
+        } else if state.end > state.synced_end {
+            Need::Records
+        } else {
+            Need::Rest
+        }
+    }
+
     /// Hands over what has changed since the last round, the written end included: to the journal
     /// where it has room and nothing but the end of the active segment changed, else file by file.
     /// `sequence` is that of the journal's last record.

@@ -20,6 +20,9 @@ pub struct Model {
     pub batches: Vec<ModelBatch>,
     /// What was acknowledged must survive.
     pub acknowledged: i64,
+    /// The durable end as it was seen last in this process: after a start it is not at once what was
+    /// acknowledged.
+    pub shown: i64,
     pub log_start: i64,
     pub log_start_durable: i64,
     pub epoch: i32,
@@ -86,6 +89,7 @@ impl Model {
         self.batches
             .retain(|batch| batch.header.next_offset().0 <= end);
         self.acknowledged = self.acknowledged.min(self.end());
+        self.shown = self.shown.min(self.end());
         self.log_start = self.log_start.min(self.end());
         self.log_start_durable = self.log_start_durable.min(self.end());
     }
