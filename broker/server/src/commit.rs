@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_storage::LogDirectory;
+use esker_storage::{CommitRound, LogDirectory};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -19,7 +19,7 @@ use crate::environment::Work;
 /// restart must scan.
 const RELAXED_ROUND_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a round that found no space waits before the next.
+/// How long it is until the next round where one found no space.
 const STARVED_PAUSE: Duration = Duration::from_millis(100);
 
 /// After so long without a write a directory is looked at, and what only its journal has is synced
@@ -44,6 +44,7 @@ pub async fn run(
     dirty: Dirty,
     stop: CancellationToken,
 ) {
+    let is_relaxed = shared.config.durability == Durability::Relaxed;
     loop {
         let mut settles = tokio::select! {
             biased;
@@ -59,7 +60,7 @@ pub async fn run(
                 true
             }
         };
-        if shared.config.durability == Durability::Relaxed {
+        if is_relaxed {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -85,12 +86,17 @@ pub async fn run(
                     for log in &round.published {
                         shared.partitions.published(log);
                     }
-                    if !round.more {
-                        if directory.needs_commit() {
-                            // Something could not be written for want of space; it is tried again.
+                    match after(&round, is_relaxed) {
+                        Next::AtOnce => {}
+                        Next::AfterPause => {
                             retry(&dirty, &stop).await;
+                            break;
                         }
-                        break;
+                        Next::WhenDue => {
+                            dirty.mark();
+                            break;
+                        }
+                        Next::WhenCalled => break,
                     }
                 }
                 Err(failure) => {
@@ -103,10 +109,64 @@ pub async fn run(
     }
 }
 
+/// When the next round comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Something was written meanwhile, or waits for its turn.
+    AtOnce,
+    /// Something could not be written for want of space; it is tried again.
+    AfterPause,
+    /// In a relaxed directory there is more to do, for which nobody waits.
+    WhenDue,
+    /// When somebody appends.
+    WhenCalled,
+}
+
+/// What follows a round is what the round says, and not what the directory needs by now: what was
+/// appended after it has called for a round of its own, which must come without a pause.
+fn after(round: &CommitRound, is_relaxed: bool) -> Next {
+    if round.more && !is_relaxed {
+        Next::AtOnce
+    } else if !round.starved.is_empty() || round.unrecorded {
+        Next::AfterPause
+    } else if round.more {
+        Next::WhenDue
+    } else {
+        Next::WhenCalled
+    }
+}
+
 async fn retry(dirty: &Dirty, stop: &CancellationToken) {
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
         () = tokio::time::sleep(STARVED_PAUSE) => dirty.mark(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(more: bool, unrecorded: bool) -> CommitRound {
+        CommitRound {
+            more,
+            unrecorded,
+            ..CommitRound::default()
+        }
+    }
+
+    #[test]
+    fn only_want_of_space_makes_a_pause() {
+        assert_eq!(after(&round(false, false), false), Next::WhenCalled);
+        assert_eq!(after(&round(false, true), false), Next::AfterPause);
+        assert_eq!(after(&round(true, true), false), Next::AtOnce);
+    }
+
+    #[test]
+    fn a_relaxed_directory_syncs_once_in_a_while_also_under_load() {
+        assert_eq!(after(&round(true, false), true), Next::WhenDue);
+        assert_eq!(after(&round(false, false), true), Next::WhenCalled);
+        assert_eq!(after(&round(true, true), true), Next::AfterPause);
     }
 }

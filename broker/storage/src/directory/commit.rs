@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering;
 use super::durable_ends::{JOURNAL, PartitionKey, Recorded};
 use super::journal::Range;
 use super::shared::{IoFailure, Shared};
-use crate::config::CommitMode;
+use crate::config::{CommitMode, Durability};
 use crate::disk::DiskFile;
 use crate::disk::is_exhausted;
 use crate::error::DirectoryFailed;
@@ -63,7 +63,9 @@ pub(super) enum Settle {
 pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, DirectoryFailed> {
     shared.alive()?;
     let mut taken = std::mem::take(&mut *lock(&shared.dirty));
-    let turns = shared.config.commit != CommitMode::SyncFs;
+    // Nobody waits for the rounds of a relaxed directory.
+    let turns = shared.config.commit != CommitMode::SyncFs
+        && shared.config.durability == Durability::Durable;
     // So many are not idle: those that wait would wait for the files of everybody.
     let is_put_off =
         settle == Settle::Now && turns && taken.len() > shared.config.round_logs_max.max(1);
