@@ -76,14 +76,23 @@ impl Authority {
                 let text = String::from_utf8_lossy(&entry.value).into_owned();
                 self.trace
                     .note(format_args!("{} {key} = {text}", event.revision));
-                if let Err(problem) = self.check(&key, before.as_ref(), &entry.value).await {
+                let checked = self
+                    .check(&mirror, &key, before.as_ref(), &entry.value)
+                    .await;
+                if let Err(problem) = checked {
                     self.trace.violation(format_args!("{key}: {problem}"));
                 }
             }
         }
     }
 
-    async fn check(&self, key: &str, before: Option<&Bytes>, now: &Bytes) -> Result<(), String> {
+    async fn check(
+        &self,
+        mirror: &Mirror,
+        key: &str,
+        before: Option<&Bytes>,
+        now: &Bytes,
+    ) -> Result<(), String> {
         match self.keys.parse(key) {
             Some(Key::Partition(..)) => {
                 let now = decode::<PartitionValue>(key, now)?;
@@ -105,9 +114,14 @@ impl Authority {
                 if now.local_floor > now.tier_end {
                     return Err("the local floor is above the tier end".to_owned());
                 }
-                self.check_manifest(topic, partition, &now)
-                    .await
-                    .map(|_| ())
+                let checked = self.check_manifest(topic, partition, &now).await;
+                // The watch is behind: the keys of a deleted topic may be gone by now, and then its
+                // objects may be as well.
+                let is_deleted = mirror.values.contains_key(&self.keys.deleted(topic));
+                match checked {
+                    Err(_) if is_deleted && self.value(key).await.is_none() => Ok(()),
+                    checked => checked.map(|_| ()),
+                }
             }
             Some(Key::Cluster) => {
                 let now = decode::<ClusterValue>(key, now)?;

@@ -130,13 +130,16 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
     done.unrecorded = starved;
     let mut in_want = lock(&shared.in_want);
     in_want.extend(done.starved.iter().map(|log| log.id()));
-    let waits = lock(&shared.dirty).keys().any(|id| !in_want.contains(id));
+    let dirty = lock(&shared.dirty);
+    let waits = dirty.keys().any(|id| !in_want.contains(id));
     done.more = is_put_off || unrecorded || waits;
     if !done.more {
-        // The next round comes after a pause, or with something new.
+        // The next round comes after a pause, or with something new. Those that were left out earlier
+        // and have had no other turn are told as well: else nobody would come for them.
+        done.starved.extend(dirty.values().cloned());
         in_want.clear();
     }
-    drop(in_want);
+    drop((in_want, dirty));
     for log in &done.starved {
         log.queue();
     }

@@ -395,6 +395,10 @@ impl Driver {
                 Err(error) => return self.unless_dead(Err(error)),
                 Ok(round) if !round.more => {
                     self.note_published()?;
+                    let waits = self.directory.as_ref().expect("started").needs_commit();
+                    if waits && round.starved.is_empty() && !round.unrecorded {
+                        return Err("something waits, and no round would come".to_owned());
+                    }
                     if !self.at_fault() {
                         for (model, start) in self.models.iter_mut().zip(starts) {
                             model.log_start_durable = start;
