@@ -50,7 +50,22 @@ pub(crate) fn open_with(
 pub(crate) fn open_log(
     directory: &LogDirectory,
 ) -> Result<(Arc<Log>, RecoveryReport), OpenLogError> {
-    directory.open_log("topic", 0, TOPIC_ID, log_config(), NOW)
+    open_partition(directory, 0)
+}
+
+/// Opens one of many logs of the topic.
+pub(crate) fn open_partition(
+    directory: &LogDirectory,
+    partition: i32,
+) -> Result<(Arc<Log>, RecoveryReport), OpenLogError> {
+    directory.open_log("topic", partition, TOPIC_ID, log_config(), NOW)
+}
+
+/// A log of the topic that is new and led.
+pub(crate) fn new_partition(directory: &LogDirectory, partition: i32) -> Arc<Log> {
+    let (log, _) = open_partition(directory, partition).unwrap();
+    log.begin_epoch(EPOCH).unwrap();
+    log
 }
 
 pub(crate) fn batch(value_bytes: usize) -> ProducedBatch {
@@ -111,8 +126,7 @@ impl Rig {
     fn with(config: DirectoryConfig) -> Rig {
         let disk = MemoryDisk::new();
         let directory = open_with(&disk, config).unwrap();
-        let (log, _) = open_log(&directory).unwrap();
-        log.begin_epoch(EPOCH).unwrap();
+        let log = new_partition(&directory, 0);
         Rig {
             disk,
             directory,

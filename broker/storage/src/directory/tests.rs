@@ -6,7 +6,8 @@ use super::*;
 use crate::disk::{MemoryDisk, OpenMode, read_all};
 use crate::error::{AppendError, OpenLogError, ReadError};
 use crate::testing::{
-    EPOCH, NOW, Rig, TOPIC_ID, batch, identity, log_config, log_path, open, open_log, open_with,
+    EPOCH, NOW, Rig, TOPIC_ID, batch, identity, log_config, log_path, new_partition, open,
+    open_log, open_partition, open_with,
 };
 use crate::{Log, LogConfig};
 
@@ -576,14 +577,7 @@ fn new_logs_take_turns_and_hold_nobody_up() {
     rig.append(10);
     rig.settle();
     let most = DirectoryConfig::new("d").round_logs_max;
-    let new = |partition| {
-        let opened = rig
-            .directory
-            .open_log("topic", partition, TOPIC_ID, log_config(), NOW);
-        let log = opened.unwrap().0;
-        log.begin_epoch(EPOCH).unwrap();
-        log
-    };
+    let new = |partition| new_partition(&rig.directory, partition);
     let count = i32::try_from(4 * most).unwrap();
     let empty: Vec<_> = (1..=count).map(new).collect();
     let written: Vec<_> = (count + 1..=2 * count).map(new).collect();
@@ -618,8 +612,8 @@ fn new_logs_take_turns_and_hold_nobody_up() {
         let directory = open(&rig.disk.after_power_cut(seed)).unwrap();
         assert_eq!(directory.partitions().unwrap().len(), 2 * written.len() + 1);
         for partition in [count + 1, 2 * count] {
-            let opened = directory.open_log("topic", partition, TOPIC_ID, log_config(), NOW);
-            assert_eq!(opened.unwrap().0.written_end(), Offset(1), "seed {seed}");
+            let (log, _) = open_partition(&directory, partition).unwrap();
+            assert_eq!(log.written_end(), Offset(1), "seed {seed}");
         }
     }
 }
@@ -632,13 +626,9 @@ fn turns_come_round_where_nothing_is_journaled() {
         ..DirectoryConfig::new("d")
     };
     let directory = open_with(&disk, config).unwrap();
-    let open_one = |partition| {
-        let opened = directory.open_log("topic", partition, TOPIC_ID, log_config(), NOW);
-        let log = opened.unwrap().0;
-        log.begin_epoch(EPOCH).unwrap();
-        log
-    };
-    let logs: Vec<_> = (0..5).map(open_one).collect();
+    let logs: Vec<_> = (0..5)
+        .map(|partition| new_partition(&directory, partition))
+        .collect();
     let mut published = [0; 5];
     for _ in 0..10 {
         for log in &logs {
