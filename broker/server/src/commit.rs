@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_storage::{CommitRound, LogDirectory};
+use esker_storage::{CommitRound, DirectoryFailed, LogDirectory};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -39,14 +39,14 @@ impl Dirty {
 
 /// Runs rounds until `stop`, or until the directory has failed.
 pub async fn run(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     directory: Arc<LogDirectory>,
     dirty: Dirty,
     stop: CancellationToken,
 ) {
     let is_relaxed = shared.config.durability == Durability::Relaxed;
     loop {
-        let mut settles = tokio::select! {
+        let settles = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             () = dirty.0.notified() => false,
@@ -67,44 +67,50 @@ pub async fn run(
                 () = tokio::time::sleep(RELAXED_ROUND_INTERVAL) => {}
             }
         }
-        loop {
-            let round = {
-                let directory = Arc::clone(&directory);
-                // Once: what comes meanwhile is load, and that is what the journal is for.
-                let settles = std::mem::take(&mut settles);
-                shared
-                    .environment
-                    .run(Work::Blocking, move || match settles {
-                        true => directory.settle_round(),
-                        false => directory.commit_round(),
-                    })
-                    .await
-            };
-            match round {
-                Ok(round) => {
-                    shared.metrics.committed();
-                    for log in &round.published {
-                        shared.partitions.published(log);
-                    }
-                    match after(&round, is_relaxed) {
-                        Next::AtOnce => {}
-                        Next::AfterPause => {
-                            retry(&dirty, &stop).await;
-                            break;
-                        }
-                        Next::WhenDue => {
-                            dirty.mark();
-                            break;
-                        }
-                        Next::WhenCalled => break,
-                    }
-                }
-                Err(failure) => {
-                    error!(directory = %directory.path().display(), error = %failure, "log directory failed");
-                    shared.partitions.directory_failed(&directory);
-                    return;
-                }
+        let job = {
+            let (shared, directory) = (Arc::clone(shared), Arc::clone(&directory));
+            let stop = stop.clone();
+            move || rounds(&shared, &directory, settles, &stop)
+        };
+        match shared.environment.run(Work::Blocking, job).await {
+            Ok(Next::AfterPause) => retry(&dirty, &stop).await,
+            Ok(Next::AtOnce | Next::WhenDue) => dirty.mark(),
+            Ok(Next::WhenCalled) => {}
+            Err(failure) => {
+                error!(directory = %directory.path().display(), error = %failure, "log directory failed");
+                shared.partitions.directory_failed(&directory);
+                return;
             }
+        }
+    }
+}
+
+/// Runs rounds and tells who waits for them, for as long as one must follow the other at once. All of
+/// them are one piece of work: to hand over each would cost a busy directory more than many a sync.
+fn rounds(
+    shared: &Shared,
+    directory: &LogDirectory,
+    settles: bool,
+    stop: &CancellationToken,
+) -> Result<Next, DirectoryFailed> {
+    let is_relaxed = shared.config.durability == Durability::Relaxed;
+    // Once: what comes meanwhile is load, and that is what the journal is for.
+    let mut round = match settles {
+        true => directory.settle_round()?,
+        false => directory.commit_round()?,
+    };
+    let mut left = shared.environment.spawner.chain_max();
+    loop {
+        shared.metrics.committed();
+        for log in &round.published {
+            shared.partitions.published(log);
+        }
+        match after(&round, is_relaxed) {
+            Next::AtOnce if left > 0 && !stop.is_cancelled() => {
+                left -= 1;
+                round = directory.commit_round()?;
+            }
+            next => return Ok(next),
         }
     }
 }
@@ -140,6 +146,8 @@ async fn retry(dirty: &Dirty, stop: &CancellationToken) {
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
+        // Who appends meanwhile may need no space.
+        () = dirty.0.notified() => dirty.mark(),
         () = tokio::time::sleep(STARVED_PAUSE) => dirty.mark(),
     }
 }

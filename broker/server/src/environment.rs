@@ -66,6 +66,12 @@ pub trait Spawner: Send + Sync {
     /// Runs `job` where its kind of work may run. `job` may have run already when this returns.
     fn execute(&self, work: Work, job: Box<dyn FnOnce() + Send>);
 
+    /// How many pieces of blocking work that follow each other may at most be added to one and run as
+    /// one job. Where others are to come in between, none.
+    fn chain_max(&self) -> u32 {
+        u32::MAX
+    }
+
     /// Whether [`Spawner::execute`] runs this kind of work on the calling thread. A caller then
     /// calls its job directly and saves the hand-over.
     fn is_inline(&self, work: Work) -> bool;

@@ -62,6 +62,11 @@ impl Spawner for SimSpawner {
         );
     }
 
+    // A crash, a cut or an append may come between any two.
+    fn chain_max(&self) -> u32 {
+        0
+    }
+
     fn is_inline(&self, work: Work) -> bool {
         self.is_inline || work == Work::PageCache
     }

@@ -24,6 +24,7 @@ mod format;
 pub(crate) mod journal;
 mod logs;
 mod shared;
+mod turns;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -255,13 +256,11 @@ impl LogDirectory {
                 Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => complete = false,
             }
         }
+        // What a full disk leaves out must not keep the others from being synced.
         loop {
             let round = self.settle_round()?;
-            if !round.starved.is_empty() || round.unrecorded {
-                complete = false;
-                break;
-            }
             if !round.more {
+                complete &= round.starved.is_empty() && !round.unrecorded;
                 break;
             }
         }

@@ -23,6 +23,9 @@ pub use memory::MemoryDisk;
 pub use real::RealDisk;
 use rustix::io::Errno;
 
+/// The unit of a disk: what is aligned to it can go past the page cache.
+pub(crate) const BLOCK_BYTES: usize = 4096;
+
 /// How a file is opened; every mode can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenMode {
@@ -70,6 +73,12 @@ pub trait Disk: Send + Sync + Debug {
 
     /// Opens a file.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens a file to be written over and over in whole blocks of [`BLOCK_BYTES`] and synced after each
+    /// write: past the page cache where that is possible. Like [`OpenMode::Create`] in all else.
+    fn open_journal(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path, OpenMode::Create)
+    }
 
     /// Opens the file system that holds a directory. A failed write-back is reported once per open
     /// description, so the handle is opened before the first write and kept (P6).

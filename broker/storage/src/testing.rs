@@ -109,8 +109,14 @@ impl Rig {
 
     /// One whose directory has a journal.
     pub(crate) fn journaling() -> Rig {
+        Rig::journaling_with_open_files(512)
+    }
+
+    /// The same, settling when so many logs are in the journal.
+    pub(crate) fn journaling_with_open_files(open_files_max: usize) -> Rig {
         Rig::with(DirectoryConfig {
             commit: CommitMode::Journal,
+            open_files_max,
             ..DirectoryConfig::new("d")
         })
     }

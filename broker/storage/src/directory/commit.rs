@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::durable_ends::{JOURNAL, PartitionKey, Recorded};
-use super::journal::Range;
+use super::journal::{Range, Room};
 use super::shared::{IoFailure, Shared};
 use crate::config::{CommitMode, Durability};
 use crate::disk::DiskFile;
@@ -64,11 +64,14 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
     shared.alive()?;
     let mut taken = std::mem::take(&mut *lock(&shared.dirty));
     // Nobody waits for the rounds of a relaxed directory.
-    let turns = shared.config.commit != CommitMode::SyncFs
-        && shared.config.durability == Durability::Durable;
+    let is_relaxed = shared.config.durability == Durability::Relaxed;
+    let by_turns = shared.config.commit != CommitMode::SyncFs && !is_relaxed;
     // So many are not idle: those that wait would wait for the files of everybody.
-    let is_put_off =
-        settle == Settle::Now && turns && taken.len() > shared.config.round_logs_max.max(1);
+    let is_put_off = settle == Settle::Now && by_turns && {
+        let turns = lock(&shared.turns);
+        let waiting = taken.keys().filter(|id| !turns.is_in_want(**id)).count();
+        waiting > shared.config.round_logs_max
+    };
     let settle = if is_put_off { Settle::WhenFull } else { settle };
     // Rounds alone write to the journal, one at a time.
     let (sequence, mut room, settles) = {
@@ -80,12 +83,18 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
         (journal.last_sequence(), journal.room(), settles)
     };
     let journals = settle == Settle::WhenFull && !settles;
-    if settles {
-        taken.extend(lock(&shared.journaled).clone());
+    let unsettled = match settles {
+        true => lock(&shared.journaled).clone(),
+        false => BTreeMap::new(),
+    };
+    if by_turns && settle == Settle::WhenFull {
+        taken.retain(|id, _| !unsettled.contains_key(id));
+        taken = take_turns(shared, taken, journals.then(|| room.clone()));
     }
-    if journals && turns {
-        taken = take_turns(shared, taken, room.is_any());
-    }
+    // While one of these is left out the journal may hold more than the files.
+    let must_settle: BTreeSet<u64> = unsettled.keys().copied().collect();
+    taken.extend(unsettled);
+    let taken_ids: Vec<u64> = taken.keys().copied().collect();
     let mut done = CommitRound::default();
     let mut captures = Vec::with_capacity(taken.len());
     let mut is_whole = true;
@@ -93,7 +102,8 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
         let room = journals.then_some(&mut room);
         match log.capture(room, sequence) {
             Ok(capture) => {
-                is_whole &= !capture.is_cutting;
+                // A log that is being cut has handed over nothing: its bytes may be in the journal alone.
+                is_whole &= !(capture.is_cutting && must_settle.contains(&log.id()));
                 captures.push((log, capture));
             }
             Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => done.starved.push(log),
@@ -104,7 +114,7 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
     // where recovery must look, and an older one is weaker but true. Each record is synced before the
     // next is appended, so that only the last can be torn.
     let waited = shared.rounds_since_record.fetch_add(1, Ordering::SeqCst) + 1;
-    let record = if captures.is_empty() || waited >= RECORD_ROUNDS_MAX {
+    let record = if captures.is_empty() || is_relaxed || waited >= RECORD_ROUNDS_MAX {
         shared.rounds_since_record.store(0, Ordering::SeqCst);
         record_previous(shared)?
     } else {
@@ -122,67 +132,62 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
         }
     }
     let mut starved = record == Record::Starved;
-    // A log that is being cut has handed over nothing: its bytes may be in the journal alone.
-    if settles && is_whole && done.starved.is_empty() {
+    is_whole &= !(done.starved.iter()).any(|log| must_settle.contains(&log.id()));
+    if settles && is_whole {
         starved = !record_settled(shared, sequence)?;
     }
-    let unrecorded = !starved && !lock(&shared.unrecorded).is_empty();
+    // A round that was to settle and could not would reach the same ends again at once.
+    let is_in_vain = settles && !is_whole;
+    let unrecorded = !starved && !is_in_vain && !lock(&shared.unrecorded).is_empty();
     done.unrecorded = starved;
-    let mut in_want = lock(&shared.in_want);
-    in_want.extend(done.starved.iter().map(|log| log.id()));
+    let mut turns = lock(&shared.turns);
+    turns.note(
+        taken_ids.into_iter(),
+        done.starved.iter().map(|log| log.id()),
+    );
     let dirty = lock(&shared.dirty);
-    let waits = dirty.keys().any(|id| !in_want.contains(id));
+    let waits = dirty.keys().any(|id| !turns.is_in_want(*id));
     done.more = is_put_off || unrecorded || waits;
     if !done.more {
         // The next round comes after a pause, or with something new. Those that were left out earlier
         // and have had no other turn are told as well: else nobody would come for them.
         done.starved.extend(dirty.values().cloned());
-        in_want.clear();
+        turns.pause();
     }
-    drop((in_want, dirty));
+    drop((turns, dirty));
     for log in &done.starved {
         log.queue();
     }
     Ok(done)
 }
 
-/// Takes of the dirty logs those that this round does, and puts the others back.
+/// Takes of the dirty logs those that this round does, and puts the others back. `room` is that of the
+/// journal, where the round writes to it.
 fn take_turns(
     shared: &Shared,
-    dirty: BTreeMap<u64, Arc<Log>>,
-    journals: bool,
+    mut dirty: BTreeMap<u64, Arc<Log>>,
+    mut room: Option<Room>,
 ) -> BTreeMap<u64, Arc<Log>> {
-    let most = shared.config.round_logs_max.max(1);
+    let most = shared.config.round_logs_max;
     if dirty.len() <= most {
         return dirty;
     }
-    let mut now = BTreeMap::new();
-    let (mut with_records, mut others, mut in_vain) = (Vec::new(), Vec::new(), Vec::new());
-    let in_want = lock(&shared.in_want).clone();
-    for (id, log) in dirty {
-        match log.need(journals) {
-            Need::Journal => {
-                now.insert(id, log);
-            }
-            _ if in_want.contains(&id) => in_vain.push((id, log)),
-            Need::Records => with_records.push((id, log)),
-            Need::Rest => others.push((id, log)),
+    let (mut with_records, mut others) = (Vec::new(), Vec::new());
+    for (id, log) in &dirty {
+        match log.need(room.as_mut()) {
+            Need::Journal => {}
+            Need::Records => with_records.push(*id),
+            Need::Rest => others.push(*id),
         }
     }
-    // By turns: whoever is always dirty must not keep the others waiting for ever.
-    let last = shared.last_in_turn.load(Ordering::SeqCst);
-    for logs in [&mut with_records, &mut others] {
-        let first = logs.partition_point(|(id, _)| *id <= last);
-        logs.rotate_left(first);
-    }
-    let mut waiting = with_records.into_iter().chain(others).chain(in_vain);
-    for (id, log) in waiting.by_ref().take(most) {
-        shared.last_in_turn.store(id, Ordering::SeqCst);
-        now.insert(id, log);
-    }
+    let waiting = lock(&shared.turns).leave_waiting(with_records, others, most);
+    let waiting: Vec<_> = waiting
+        .iter()
+        .filter_map(|id| dirty.remove_entry(id))
+        .collect();
     // They still count as queued.
     lock(&shared.dirty).extend(waiting);
-    now
+    dirty
 }
 
 /// What became of the record of the previous round.

@@ -1,6 +1,6 @@
 //! Opening a directory: formatting an empty one, refusing another's, reading what it recorded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -107,7 +107,7 @@ pub(super) fn open(
     let clean_shutdown = read_text(disk.as_ref(), &path.join(CLEAN_SHUTDOWN)).map_err(failed)?;
     let settled = ends.get(JOURNAL).map_or(0, |entry| entry.journal_sequence);
     let file = match journals {
-        true => Some(disk.open(&path.join(journal::FILE_NAME), OpenMode::Create)),
+        true => Some(disk.open_journal(&path.join(journal::FILE_NAME))),
         false => None,
     };
     let file = file.transpose().map_err(failed)?;
@@ -161,8 +161,7 @@ fn share(
         rounds_since_record: AtomicU32::new(0),
         started_clean: clean_marker,
         clean_marker: Mutex::new(clean_marker),
-        in_want: Mutex::new(BTreeSet::new()),
-        last_in_turn: AtomicU64::new(0),
+        turns: Mutex::default(),
         log_id_next: AtomicU64::new(0),
     }
 }

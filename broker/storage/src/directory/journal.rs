@@ -29,7 +29,7 @@ use esker_protocol::{Offset, TopicId};
 use super::durable_ends::{JOURNAL, PartitionKey, Recorded, put_uvarint, take_uvarint};
 use super::logs::read_topic_id;
 use super::names::{self, FileKind, segment_file};
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{BLOCK_BYTES, Disk, DiskFile, OpenMode};
 use crate::index::take;
 use crate::log::LogName;
 
@@ -39,7 +39,6 @@ const VERSION: i16 = 0;
 /// Magic, version, directory, sequence, length.
 const HEAD_BYTES: usize = 34;
 const CRC_BYTES: usize = 4;
-const BLOCK_BYTES: usize = 4096;
 
 /// More than this of one log is cheaper to sync in its file.
 pub(crate) const LOG_BYTES_MAX: u64 = 256 << 10;
@@ -61,17 +60,12 @@ pub(crate) struct Range {
 }
 
 /// What a round may still journal.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Room {
     bytes: u64,
 }
 
 impl Room {
-    /// Whether there is any.
-    pub(crate) fn is_any(&self) -> bool {
-        self.bytes > ENTRY_BYTES_MAX
-    }
-
     /// Takes room for so many bytes of one log, if there is any.
     pub(crate) fn take(&mut self, bytes: u64) -> bool {
         let wanted = bytes + ENTRY_BYTES_MAX;
@@ -158,10 +152,11 @@ impl Journal {
             return Ok(None);
         };
         let mut bytes = std::mem::take(&mut self.buffer);
-        bytes.clear();
-        let written = encode(&mut bytes, self.directory, self.last_sequence + 1, ranges)
-            .and_then(|()| file.write_all_at(self.position, &bytes));
-        let length = bytes.len() as u64;
+        let start = align(&mut bytes);
+        let record = encode(&mut bytes, self.directory, self.last_sequence + 1, ranges);
+        let record = record.map(|()| bytes.get(start..).unwrap_or_default());
+        let written = record.and_then(|record| file.write_all_at(self.position, record));
+        let length = (bytes.len() - start) as u64;
         self.buffer = bytes;
         if let Err(error) = written {
             self.paused_rounds = PAUSE_ROUNDS;
@@ -182,6 +177,16 @@ impl Journal {
     }
 }
 
+/// Empties the buffer up to where a record can begin that goes to the disk without a copy: at a block's
+/// address. Where the buffer must grow for the record, it is copied this once.
+fn align(bytes: &mut Vec<u8>) -> usize {
+    bytes.clear();
+    bytes.reserve(BLOCK_BYTES);
+    let start = bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
+    bytes.resize(start, 0);
+    start
+}
+
 /// Appends one record, padded to whole blocks.
 fn encode(
     bytes: &mut Vec<u8>,
@@ -189,6 +194,7 @@ fn encode(
     sequence: i64,
     ranges: &[(&LogName, &Range, Offset)],
 ) -> io::Result<()> {
+    let start = bytes.len();
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&VERSION.to_be_bytes());
     bytes.extend_from_slice(&directory.0);
@@ -211,13 +217,15 @@ fn encode(
         put_uvarint(bytes, 0);
     }
     put_uvarint(bytes, 0);
-    let length = i32::try_from(bytes.len() - HEAD_BYTES).map_err(io::Error::other)?;
-    if let Some(field) = bytes.get_mut(HEAD_BYTES - 4..HEAD_BYTES) {
+    let body = start + HEAD_BYTES;
+    let length = i32::try_from(bytes.len() - body).map_err(io::Error::other)?;
+    if let Some(field) = bytes.get_mut(body - 4..body) {
         field.copy_from_slice(&length.to_be_bytes());
     }
-    let crc = crc32c(bytes.get(MAGIC.len()..).unwrap_or_default());
+    let crc = crc32c(bytes.get(start + MAGIC.len()..).unwrap_or_default());
     bytes.extend_from_slice(&crc.to_be_bytes());
-    bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+    let record_bytes = bytes.len() - start;
+    bytes.resize(start + record_bytes.next_multiple_of(BLOCK_BYTES), 0);
     Ok(())
 }
 

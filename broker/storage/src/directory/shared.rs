@@ -11,6 +11,7 @@ use super::durable_ends::{PartitionKey, Recorded};
 use super::ends_file::EndsFile;
 use super::format::CLEAN_SHUTDOWN;
 use super::journal::Journal;
+use super::turns::Turns;
 use crate::config::DirectoryConfig;
 use crate::disk::{Disk, DiskFile, FileSystem, is_exhausted};
 use crate::error::{AppendError, ChangeError, DirectoryError, DirectoryFailed};
@@ -50,11 +51,8 @@ pub(crate) struct Shared {
     /// Up to where the logs have been compacted; may be held across a sync, and never together with a
     /// log's state.
     pub(crate) clean_points: Mutex<CleanPoints>,
-    /// Logs that rounds left out for want of space, descriptors or memory since the last pause: that these
-    /// wait for their turn again calls for no further round.
-    pub(crate) in_want: Mutex<BTreeSet<u64>>,
-    /// The log up to which a round came that could not take all: the next takes those after it first.
-    pub(crate) last_in_turn: AtomicU64,
+    /// Whose turn it is in a commit round.
+    pub(crate) turns: Mutex<Turns>,
     /// Whether names in the directory itself wait for a sync.
     pub(crate) names_unsynced: AtomicBool,
     /// Rounds since ends were recorded in `durable-ends.log`.

@@ -581,8 +581,7 @@ fn new_logs_take_turns_and_hold_nobody_up() {
     let count = i32::try_from(4 * most).unwrap();
     let empty: Vec<_> = (1..=count).map(new).collect();
     let written: Vec<_> = (count + 1..=2 * count).map(new).collect();
-    let append = |log: &Arc<Log>| log.append_as_leader(&batch(10), EPOCH, NOW, false).unwrap();
-    written.iter().for_each(|log| _ = append(log));
+    written.iter().for_each(|log| append(log, 10));
     let (mut rounds, mut seen) = (0, Vec::new());
     // Those with records come first, and what is in the journal comes with every round.
     while written.iter().any(|log| log.durable_end() != Offset(1)) {
@@ -631,12 +630,142 @@ fn turns_come_round_where_nothing_is_journaled() {
         .collect();
     let mut published = [0; 5];
     for _ in 0..10 {
-        for log in &logs {
-            log.append_as_leader(&batch(10), EPOCH, NOW, false).unwrap();
-        }
+        logs.iter().for_each(|log| append(log, 10));
         for log in directory.commit_round().unwrap().published {
             published[usize::try_from(log.name().partition).unwrap()] += 1;
         }
     }
     assert_eq!(published, [4; 5]);
+}
+
+/// Logs with room for large batches.
+fn roomy_partitions(rig: &Rig, partitions: std::ops::Range<i32>) -> Vec<Arc<Log>> {
+    let roomy = |partition| {
+        let config = LogConfig::default();
+        let opened = rig
+            .directory
+            .open_log("topic", partition, TOPIC_ID, config, NOW);
+        let (log, _) = opened.unwrap();
+        log.begin_epoch(EPOCH).unwrap();
+        log
+    };
+    partitions.map(roomy).collect()
+}
+
+/// The same, known to the disk and with nothing to sync.
+fn settled_partitions(rig: &Rig, partitions: std::ops::Range<i32>) -> Vec<Arc<Log>> {
+    let logs = roomy_partitions(rig, partitions);
+    rig.settle();
+    logs
+}
+
+fn append(log: &Arc<Log>, value_bytes: usize) {
+    let one = batch(value_bytes);
+    log.append_as_leader(&one, EPOCH, NOW, false).unwrap();
+}
+
+fn fill(disk: &MemoryDisk) {
+    let used = u64::MAX - disk.available_bytes(Path::new("d")).unwrap();
+    disk.set_capacity(used);
+}
+
+/// More than the journal takes of one log.
+const LARGE: usize = 300 << 10;
+
+#[test]
+fn logs_that_a_full_disk_left_out_have_their_turns_again() {
+    let rig = Rig::journaling();
+    let logs = settled_partitions(&rig, 1..41);
+    let (small, large) = logs.split_at(20);
+    small.iter().for_each(|log| append(log, 10));
+    large.iter().for_each(|log| append(log, LARGE));
+    fill(&rig.disk);
+    let round = rig.directory.commit_round().unwrap();
+    assert!(round.more);
+    assert_eq!((round.published.len(), round.starved.len()), (16, 20));
+    rig.disk.set_capacity(u64::MAX);
+    // The journal is left alone for a while, so that there is no room for all.
+    let mut published = [0; 41];
+    for _ in 0..20 {
+        logs.iter().for_each(|log| append(log, 10));
+        let round = rig.directory.commit_round().unwrap();
+        for log in round.published {
+            published[usize::try_from(log.name().partition).unwrap()] += 1;
+        }
+    }
+    assert_eq!(published[1..], [8; 40]);
+}
+
+#[test]
+fn a_stop_on_a_full_disk_syncs_what_it_can() {
+    let rig = Rig::journaling();
+    let written = settled_partitions(&rig, 1..31);
+    let new = roomy_partitions(&rig, 31..71);
+    let both = written.iter().chain(&new);
+    both.for_each(|log| append(log, LARGE));
+    fill(&rig.disk);
+    rig.directory.clean_shutdown().unwrap();
+    assert!(new.iter().all(|log| log.durable_end() == Offset(0)));
+    let directory = open(&rig.disk.after_power_cut(1)).unwrap();
+    for log in &written {
+        assert_eq!(log.durable_end(), Offset(1));
+        let (again, _) = open_partition(&directory, log.name().partition).unwrap();
+        assert_eq!(again.written_end(), Offset(1));
+    }
+}
+
+#[test]
+fn a_round_that_settles_the_journal_takes_some_of_the_others() {
+    let rig = Rig::journaling_with_open_files(30);
+    let logs = settled_partitions(&rig, 1..71);
+    let (small, large) = logs.split_at(30);
+    small.iter().for_each(|log| append(log, 10));
+    assert_eq!(rig.directory.commit_round().unwrap().published.len(), 30);
+    assert!(!rig.directory.is_settled());
+    large.iter().for_each(|log| append(log, LARGE));
+    let round = rig.directory.commit_round().unwrap();
+    assert!(rig.directory.is_settled() && round.more);
+    assert_eq!(round.published.len(), 16);
+    rig.settle();
+    assert!(logs.iter().all(|log| log.durable_end() == Offset(1)));
+}
+
+#[test]
+fn a_log_that_is_left_out_neither_fills_the_journal_nor_makes_rounds_go_round() {
+    for is_journaled in [false, true] {
+        let rig = Rig::journaling();
+        rig.append(10);
+        rig.settle();
+        rig.append(10);
+        rig.directory.commit_round().unwrap();
+        assert!(!rig.directory.is_settled());
+        // It has leader epochs to write, for which a file must be opened.
+        let left_out = match is_journaled {
+            true => {
+                rig.log.begin_epoch(LeaderEpoch(EPOCH.0 + 1)).unwrap();
+                let one = batch(10);
+                let epoch = LeaderEpoch(EPOCH.0 + 1);
+                rig.log.append_as_leader(&one, epoch, NOW, false).unwrap();
+                rig.log.clone()
+            }
+            false => {
+                let log = new_partition(&rig.directory, 1);
+                append(&log, 10);
+                log
+            }
+        };
+        rig.disk.limit_opens(Some(0));
+        let mut rounds = 0;
+        while rig.directory.settle_round().unwrap().more {
+            rounds += 1;
+            assert!(rounds < 5, "rounds do not end");
+        }
+        assert_eq!(rig.directory.is_settled(), !is_journaled);
+        rig.directory.clean_shutdown().unwrap();
+        assert!(left_out.durable_end() < left_out.written_end());
+        rig.disk.limit_opens(None);
+        while rig.directory.settle_round().unwrap().more {}
+        assert!(rig.directory.is_settled());
+        assert_eq!(left_out.durable_end(), left_out.written_end());
+    }
 }

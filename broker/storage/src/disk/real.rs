@@ -4,6 +4,8 @@
     reason = "this is the one place that touches the real disk"
 )]
 
+mod direct;
+
 use std::fs::{self, File};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileTypeExt as _;
@@ -12,6 +14,8 @@ use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
+
+use direct::DirectFile;
 
 use super::{DirEntry, Disk, DiskFile, DiskLock, FileSystem, OpenMode, of_open};
 
@@ -90,6 +94,14 @@ impl Disk for RealDisk {
             .open(path)
             .map_err(of_open)?;
         Ok(Arc::new(RealFile(file)))
+    }
+
+    fn open_journal(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.open(path, OpenMode::Create)?;
+        Ok(match DirectFile::open(path, &file) {
+            Some(direct) => Arc::new(direct),
+            None => file,
+        })
     }
 
     fn open_file_system(&self, directory: &Path) -> io::Result<Arc<dyn FileSystem>> {

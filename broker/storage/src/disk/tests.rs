@@ -88,11 +88,51 @@ fn contract(disk: &dyn Disk, root: &Path) {
     assert_eq!(gone.kind(), io::ErrorKind::NotFound);
     assert!(disk.available_bytes(root).unwrap() <= disk.total_bytes(root).unwrap());
 
+    journal_contract(disk, root);
+
     let lock = disk.lock_exclusive(&root.join(".lock")).unwrap();
     let taken = disk.lock_exclusive(&root.join(".lock")).unwrap_err();
     assert_eq!(taken.kind(), io::ErrorKind::WouldBlock);
     drop(lock);
     disk.lock_exclusive(&root.join(".lock")).unwrap();
+}
+
+/// Writes of whole blocks and others, over and beyond what is there.
+fn journal_contract(disk: &dyn Disk, root: &Path) {
+    const BLOCK: usize = BLOCK_BYTES;
+    let path = root.join("journal");
+    let file = disk.open_journal(&path).unwrap();
+    let mut expected = Vec::new();
+    for (fill, position, bytes) in [
+        (1, 0, BLOCK),
+        (2, 2 * BLOCK, 3 * BLOCK),
+        (3, BLOCK, BLOCK),
+        (4, 100, 10),
+        (5, 0, 2 * BLOCK),
+        (6, 4 * BLOCK, (1 << 20) + 2 * BLOCK),
+        (7, BLOCK, BLOCK + 1),
+    ] {
+        // From memory at a block's address, and from other.
+        let memory = vec![fill; bytes + 2 * BLOCK];
+        let aligned = memory.as_ptr().align_offset(BLOCK);
+        for start in [aligned, aligned + 1] {
+            let from = &memory[start..start + bytes];
+            file.write_all_at(position as u64, from).unwrap();
+        }
+        file.sync_data().unwrap();
+        expected.resize(expected.len().max(position + bytes), 0);
+        expected[position..position + bytes].fill(fill);
+        assert_eq!(file.len().unwrap(), expected.len() as u64);
+        assert!(read_all(disk, &path).unwrap() == expected, "write {fill}");
+    }
+    file.truncate(BLOCK as u64).unwrap();
+    drop(file);
+    let again = disk.open_journal(&path).unwrap();
+    again.write_all_at(BLOCK as u64, &[8; BLOCK]).unwrap();
+    let mut read = Vec::new();
+    assert_eq!(again.read_at(0, 3 * BLOCK, &mut read).unwrap(), 2 * BLOCK);
+    assert!(read[..BLOCK] == expected[..BLOCK] && read[BLOCK..] == [8; BLOCK]);
+    disk.remove_file(&path).unwrap();
 }
 
 #[test]

@@ -47,10 +47,13 @@ pub(crate) enum Need {
 }
 
 impl Log {
-    /// What a round that journals, or does not, will have to do for the log, as things stand.
-    pub(crate) fn need(&self, journals: bool) -> Need {
+    /// What a round will have to do for the log, as things stand. `room` is what the logs before it
+    /// leave of the journal's, `None` where the round does not journal.
+    pub(crate) fn need(&self, room: Option<&mut Room>) -> Need {
         let state = self.state();
-        let is_journaled = journals && journal_range(&state).is_some();
+        let is_journaled = room.is_some_and(|room| {
+            journal_range(&state).is_some_and(|range| room.take(range.to - range.from))
+        });
         if state.closed || state.cutting || is_journaled {
             Need::Journal
         } else if state.end > state.synced_end {
