@@ -49,6 +49,11 @@ ALLOWED = (
         holds=lambda kafka, esker: kafka in (None, "") and esker == "<text>",
     ),
     Allowed(
+        "ConsumerGroupHeartbeat:HeartbeatIntervalMs",
+        "members of a group that changes are asked to come back sooner",
+        holds=lambda kafka, esker: isinstance(kafka, int) and isinstance(esker, int) and kafka // 20 <= esker < kafka,
+    ),
+    Allowed(
         "DescribeConfigs:Results.Configs",
         "the keys of Esker are described beside Kafka's",
         holds=lambda kafka, esker: kafka == ABSENT and all(name.startswith(OWN_KEYS) for name in names(esker)),

@@ -443,11 +443,13 @@ impl Member {
                         let topics = assignment.topic_partitions.into_iter();
                         topics.flat_map(|topic| topic.partitions).collect()
                     });
-                    (r.error_code, r.member_epoch, assigned)
+                    let interval = r.heartbeat_interval_ms.unsigned_abs();
+                    let interval = Duration::from_millis(interval.into());
+                    (r.error_code, r.member_epoch, assigned, interval)
                 },
             )
             .await;
-        let Some((code, epoch, assigned)) = told else {
+        let Some((code, epoch, assigned, interval)) = told else {
             return;
         };
         match error(code) {
@@ -460,7 +462,7 @@ impl Member {
                 self.says_all = is_changed;
                 self.heartbeat_due = match is_changed {
                     true => Instant::now(),
-                    false => Instant::now() + HEARTBEAT,
+                    false => Instant::now() + interval.min(HEARTBEAT),
                 };
                 if !gained.is_empty() {
                     fetch(&self.setting.world, &mut self.link, self.group, &gained).await;

@@ -13,7 +13,7 @@ use esker_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeart
 
 use super::check::Refusal;
 use super::find::Found;
-use super::member::{JOIN_EPOCH, Member, Metadata, Partitions};
+use super::member::{JOIN_EPOCH, Member, MemberState, Metadata, Partitions};
 use super::reconcile::Reconciliation;
 use super::subscription::TopicRegex;
 use super::target::{Change, may_compute};
@@ -45,6 +45,21 @@ pub(super) struct Update {
     pub(super) is_subscription_changed: bool,
 }
 
+/// Where a group stands after a heartbeat.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    epoch: i32,
+    /// That of the target which the member follows.
+    target_epoch: i32,
+}
+
+/// A target is young for this part of the heartbeat's interval.
+const YOUNG: i32 = 5;
+/// No member is asked to come back sooner than after this part of the interval.
+const SOONEST: i32 = 20;
+/// Nor so soon that more members than these come in a millisecond.
+const MEMBERS_PER_MS: usize = 10;
+
 impl ConsumerGroup {
     /// Answers a heartbeat that does not leave.
     pub(super) fn join_or_go_on(
@@ -74,7 +89,7 @@ impl ConsumerGroup {
             member.metadata = Arc::new(metadata);
         }
         let owned = request.topic_partitions.as_deref();
-        self.advance(&found, &mut member, owned, &mut records, view, timers)?;
+        let standing = self.advance(&found, &mut member, owned, &mut records, view, timers)?;
 
         let settings = view.configuration.group(&self.group_id);
         timers.set(
@@ -92,7 +107,7 @@ impl ConsumerGroup {
         let response = ConsumerGroupHeartbeatResponse {
             member_id: Some(Cow::Owned(member.id.clone())),
             member_epoch: member.current.epoch,
-            heartbeat_interval_ms: settings.consumer_heartbeat_interval_ms,
+            heartbeat_interval_ms: self.pace(standing, &member, view),
             assignment: shows_assignment.then(|| response_assignment(&member.current.assigned)),
             ..ConsumerGroupHeartbeatResponse::default()
         };
@@ -108,7 +123,7 @@ impl ConsumerGroup {
         records: &mut Vec<Record<'static>>,
         view: &View<'_>,
         timers: &mut Timers<Timer>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Standing, Refusal> {
         let update = self.update(found, member, records, view)?;
         let change = self.change(found, member);
         let (target_epoch, target) = self.target(&change, update.epoch, records, view)?;
@@ -127,7 +142,44 @@ impl ConsumerGroup {
         if self.wants_regex_refresh(member, update.regex, view) {
             self.schedule_regex_refresh(view, timers);
         }
-        Ok(())
+        Ok(Standing {
+            epoch: update.epoch,
+            target_epoch,
+        })
+    }
+
+    /// In how many milliseconds the member should be heard again.
+    ///
+    /// At rest that is the group's interval, of 5 s. While a group changes, a member learns what it gives
+    /// up with one heartbeat and what others gave up with another: with a whole interval for each, a group
+    /// that starts would take two of them. So a member is asked to come back when the next target is due,
+    /// soon where it waits for others, and once more shortly after a target that it saw first. The wait
+    /// for others grows with its age, since some clients take minutes to give up a partition.
+    fn pace(&self, standing: Standing, member: &Member, view: &View<'_>) -> i32 {
+        let settings = view.configuration.group(&self.group_id);
+        let full = settings.consumer_heartbeat_interval_ms;
+        let age = match standing.target_epoch == self.state.target_epoch() {
+            true => view
+                .now
+                .wall
+                .0
+                .saturating_sub(self.state.target_timestamp()),
+            false => 0,
+        };
+        // A target from the future says that the clock was set back, and not that it is young.
+        let age = u32::try_from(age).unwrap_or(u32::MAX);
+        let age = i32::try_from(age).unwrap_or(i32::MAX);
+        let wanted = if standing.target_epoch < standing.epoch {
+            (settings.consumer_assignment_interval_ms).saturating_sub(age)
+        } else if member.current.state == MemberState::Unreleased {
+            age / 2
+        } else if age < full / YOUNG {
+            full / YOUNG
+        } else {
+            full
+        };
+        let crowd = i32::try_from(self.state.members().len() / MEMBERS_PER_MS).unwrap_or(i32::MAX);
+        wanted.max(full / SOONEST).max(crowd).max(1).min(full)
     }
 
     fn change<'a>(&'a self, found: &'a Found, member: &'a Member) -> Change<'a> {

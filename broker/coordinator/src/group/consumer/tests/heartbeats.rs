@@ -13,11 +13,49 @@ fn the_first_member_gets_everything_in_one_batch_in_kafkas_order() {
     assert_eq!(response.error_code, 0);
     assert_eq!(response.member_id.as_deref(), Some("a"));
     assert_eq!(response.member_epoch, 2);
-    assert_eq!(response.heartbeat_interval_ms, 5_000);
     assert_eq!(assigned(&response), Some(vec![0, 1, 2]));
     assert_eq!(bench.types(), [5, 3, 7, 6, 8]);
     assert_eq!(bench.epoch(), 2);
     assert_eq!(bench.group.state_name(), "Stable");
+}
+
+#[test]
+fn members_are_heard_sooner_while_their_group_changes() {
+    let (mut bench, topic) = Bench::with_topic("foo", 2);
+    bench.world.settings.group.consumer_assignment_interval_ms = 1_000;
+    let first = bench.send(&join("a", &["foo"]));
+    assert_eq!(first.heartbeat_interval_ms, 1_000, "its target is young");
+    bench.pass(400);
+    let second = bench.send(&join("b", &["foo"]));
+    assert_eq!(second.heartbeat_interval_ms, 600, "the next target is due");
+    bench.pass(600);
+    let waits = bench.beat("b", second.member_epoch);
+    assert_eq!(waits.heartbeat_interval_ms, 250, "it waits for another");
+    bench.pass(2_000);
+    let waits = bench.beat("b", waits.member_epoch);
+    assert_eq!(waits.heartbeat_interval_ms, 1_000, "it has waited for long");
+    bench.pass(30_000);
+    let waits = bench.beat("b", waits.member_epoch);
+    assert_eq!(
+        waits.heartbeat_interval_ms, 5_000,
+        "a whole interval at most"
+    );
+    let gives_up = bench.beat("a", first.member_epoch);
+    let kept = assigned(&gives_up).expect("it gives one up");
+    let told = bench.own("a", first.member_epoch, topic, &kept);
+    assert_eq!(told.heartbeat_interval_ms, 5_000);
+    let takes = bench.beat("b", waits.member_epoch);
+    assert_eq!(assigned(&takes).map(|taken| taken.len()), Some(1));
+    assert_eq!(takes.heartbeat_interval_ms, 5_000);
+}
+
+#[test]
+fn a_clock_that_was_set_back_hurries_nobody() {
+    let (mut bench, _) = Bench::with_topic("foo", 2);
+    let joined = bench.send(&join("a", &["foo"]));
+    bench.now_ms -= 500_000;
+    let told = bench.beat("a", joined.member_epoch);
+    assert_eq!(told.heartbeat_interval_ms, 5_000);
 }
 
 #[test]
