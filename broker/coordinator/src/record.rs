@@ -32,6 +32,9 @@ pub enum RecordError {
     Encode(#[from] EncodeError),
 }
 
+/// Most keys and values fit; larger ones grow the buffer.
+const BYTES_EXPECTED: usize = 128;
+
 macro_rules! records {
     ($($(#[$doc:meta])* $name:ident($key:ident, $value:ty, $written:literal)),+ $(,)?) => {
         /// What a record is about.
@@ -63,7 +66,7 @@ macro_rules! records {
             }
 
             fn encode(&self) -> Result<Bytes, RecordError> {
-                let mut writer = Writer::new();
+                let mut writer = Writer::with_capacity(BYTES_EXPECTED);
                 match self {
                     $(Key::$name(key) => {
                         writer.int16(<$key<'static>>::RECORD_TYPE);
@@ -92,7 +95,7 @@ macro_rules! records {
 
         impl Value<'_> {
             fn encode(&self) -> Result<Bytes, RecordError> {
-                let mut writer = Writer::new();
+                let mut writer = Writer::with_capacity(BYTES_EXPECTED);
                 match self {
                     $(Value::$name(value) => {
                         let version = self.version($written);

@@ -12,6 +12,7 @@
 //! - A large response holds room in the [`ResponseBudget`] until it is written.
 
 mod frames;
+mod peer;
 mod responses;
 
 use std::collections::VecDeque;
@@ -32,6 +33,7 @@ use crate::environment::Stream;
 use frames::FrameReader;
 
 pub use frames::FrameBudget;
+pub use peer::Peer;
 pub use responses::{Response, ResponseBudget, Room};
 
 /// Replies of one connection that may wait at a time.
@@ -73,7 +75,7 @@ pub enum Reply {
 #[async_trait::async_trait]
 pub trait Apply: Send + Sync {
     /// Applies the request and says how it is answered.
-    async fn apply(&self, frame: Bytes, peer: SocketAddr) -> Reply;
+    async fn apply(&self, frame: Bytes, peer: &Peer) -> Reply;
 }
 
 /// Limits of one connection.
@@ -94,7 +96,8 @@ pub async fn serve(
     limits: Limits,
     stop: CancellationToken,
 ) {
-    if let Err(error) = run(stream, peer, apply.as_ref(), &limits, &stop).await {
+    let peer = Peer::at(peer);
+    if let Err(error) = run(stream, &peer, apply.as_ref(), &limits, &stop).await {
         debug!(%peer, %error, "connection closed");
     }
 }
@@ -103,7 +106,7 @@ pub async fn serve(
 /// either, and a reply that is there already costs no hand-over.
 async fn run(
     mut stream: Box<dyn Stream>,
-    peer: SocketAddr,
+    peer: &Peer,
     apply: &dyn Apply,
     limits: &Limits,
     stop: &CancellationToken,

@@ -3,7 +3,6 @@
 //! What is not in [`SERVED`] is refused: a new API cannot become reachable by accident. Once there
 //! is security, the table says who may call what.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -25,7 +24,7 @@ use esker_protocol::primitive::DecodeError;
 use tracing::debug;
 
 use crate::broker::Shared;
-use crate::connection::{Apply, Reply};
+use crate::connection::{Apply, Peer, Reply};
 use crate::handlers::groups::Caller;
 use crate::handlers::{
     Answer, alter_configs, api_versions, consumer_group_describe, consumer_group_heartbeat,
@@ -120,7 +119,7 @@ impl Dispatcher {
         &self,
         frame: &Bytes,
         request: &RequestFrame<'_>,
-        peer: SocketAddr,
+        peer: &Peer,
     ) -> Result<Reply, DecodeError> {
         let shared = &self.shared;
         let caller = Caller::of(request, peer);
@@ -268,7 +267,7 @@ impl Dispatcher {
 
 #[async_trait]
 impl Apply for Dispatcher {
-    async fn apply(&self, frame: Bytes, peer: SocketAddr) -> Reply {
+    async fn apply(&self, frame: Bytes, peer: &Peer) -> Reply {
         let request = match frame::decode_request(&frame) {
             Ok(request) => request,
             Err(RequestError::UnsupportedVersion {

@@ -138,6 +138,8 @@ impl BatchBuilder {
         // Before compression the batch must fit as well: a reader decompresses it as a whole.
         length(self.size_estimate() + varint_bytes(body) + body.unsigned_abs() as usize)?;
 
+        let body_bytes = body.unsigned_abs() as usize;
+        self.records.reserve(varint_bytes(body) + body_bytes);
         put_varint(&mut self.records, body);
         self.records.push(0);
         put_varlong(&mut self.records, timestamp_delta);

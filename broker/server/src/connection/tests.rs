@@ -10,7 +10,7 @@ struct Echo(Arc<Semaphore>);
 
 #[async_trait::async_trait]
 impl Apply for Echo {
-    async fn apply(&self, frame: Bytes, _: SocketAddr) -> Reply {
+    async fn apply(&self, frame: Bytes, _: &Peer) -> Reply {
         let response = vec![
             Bytes::copy_from_slice(&(frame.len() as i32).to_be_bytes()),
             frame.clone(),

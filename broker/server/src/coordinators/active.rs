@@ -120,7 +120,7 @@ impl Active {
         };
         let world = active.world(shared, partition);
         let step = active.shard.loaded(&world.view());
-        active.carry_out(partition, world.wall(), step);
+        active.carry_out(partition, world.wall(), step, None);
         let image = shared.image();
         let deleted: Vec<(String, TopicId)> = image
             .deleted()
@@ -180,8 +180,9 @@ impl Active {
         let world = self.world(shared, partition);
         let ticket = Ticket(self.tickets);
         self.tickets += 1;
-        let (sender, mut receiver) = oneshot::channel();
-        self.waiting.insert(ticket, sender);
+        let step = self.shard.handle(request, ticket, context, &world.view());
+        let answered = self.carry_out(partition, world.wall(), step, Some(ticket));
+        let time_max = shared.config.offsets_commit_timeout;
         // These two wait for other members, and may wait until the shard ends.
         let unanswered = match request {
             Request::JoinGroup(_) | Request::SyncGroup(_) => Some(Shard::refuse(
@@ -191,24 +192,28 @@ impl Active {
             )),
             _ => None,
         };
-        let step = self.shard.handle(request, ticket, context, &world.view());
-        self.carry_out(partition, world.wall(), step);
-        let time_max = shared.config.offsets_commit_timeout;
         let wait = Wait {
             partition: Arc::clone(partition),
             epoch: partition.leading(),
             unanswered,
         };
-        match receiver.try_recv() {
-            Ok((response, end)) if partition.high_watermark() >= end => Submitted::Ready(response),
-            Ok(answered) => {
+        match answered {
+            Some((response, end)) if partition.high_watermark() >= end => {
+                Submitted::Ready(response)
+            }
+            Some(answered) => {
                 // From now on, not from when others were waited for.
                 let deadline = Instant::now() + time_max;
                 let bytes = answered.0.bytes();
                 let wait = async move { Some(wait.committed(answered, deadline).await) };
                 Submitted::Waiting(Box::pin(wait), bytes)
             }
-            Err(oneshot::error::TryRecvError::Empty) => {
+            None if self.failed.is_some() => {
+                Submitted::Waiting(Box::pin(async move { wait.lost() }), 0)
+            }
+            None => {
+                let (sender, receiver) = oneshot::channel();
+                self.waiting.insert(ticket, sender);
                 let wait = async move {
                     match receiver.await {
                         Ok(answered) => {
@@ -220,16 +225,13 @@ impl Active {
                 };
                 Submitted::Waiting(Box::pin(wait), 0)
             }
-            Err(oneshot::error::TryRecvError::Closed) => {
-                Submitted::Waiting(Box::pin(async move { wait.lost() }), 0)
-            }
         }
     }
 
     pub(super) fn tick(&mut self, shared: &Arc<Shared>, partition: &Arc<Partition>) {
         let world = self.world(shared, partition);
         let step = self.shard.tick(&world.view());
-        self.carry_out(partition, world.wall(), step);
+        self.carry_out(partition, world.wall(), step, None);
     }
 
     pub(super) fn topics_deleted(
@@ -240,27 +242,38 @@ impl Active {
     ) {
         let world = self.world(shared, partition);
         let step = self.shard.topics_deleted(deleted, &world.view());
-        self.carry_out(partition, world.wall(), step);
+        self.carry_out(partition, world.wall(), step, None);
     }
 
-    /// Appends a step's records and hands out its replies. After a failure all who wait learn that
-    /// the shard has ended.
-    fn carry_out(&mut self, partition: &Partition, now: Timestamp, step: Step) {
+    /// Appends a step's records and hands out its replies; that to `asker`, who is here and does not
+    /// wait yet, is returned. After a failure all who wait learn that the shard has ended.
+    fn carry_out(
+        &mut self,
+        partition: &Partition,
+        now: Timestamp,
+        step: Step,
+        asker: Option<Ticket>,
+    ) -> Option<Answered> {
         self.held.set(self.shard.members_bytes());
         let appended = self.append(partition, now, &step);
+        let mut answered = None;
         for (ticket, mut response) in step.replies {
             if let Err(problem) = &appended {
                 set_code(&mut response, problem.code());
             }
-            if let Some(waiting) = self.waiting.remove(&ticket) {
+            let reply = (response, self.end);
+            if asker == Some(ticket) {
+                answered = Some(reply);
+            } else if let Some(waiting) = self.waiting.remove(&ticket) {
                 // Whoever asked may be gone.
-                let _ = waiting.send((response, self.end));
+                let _ = waiting.send(reply);
             }
         }
         if let Err(problem) = appended {
             self.failed = Some(problem);
             self.waiting.clear();
         }
+        answered
     }
 
     fn append(

@@ -1,6 +1,5 @@
 //! What the handlers of the group APIs share: who asks, and how an answer is waited for.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use esker_coordinator::{Request, RequestContext, Response, Shard};
@@ -10,7 +9,7 @@ use esker_protocol::primitive::Response as ResponseMessage;
 
 use super::Answer;
 use crate::broker::Shared;
-use crate::connection::Reply;
+use crate::connection::{Peer, Reply};
 use crate::coordinators::Submitted;
 
 /// The bits of the operations that exist on a group: read, delete, describe, describe configs, alter
@@ -21,16 +20,16 @@ pub(crate) const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 
 pub(crate) struct Caller<'a> {
     /// The client's id, or nothing.
     pub(crate) client_id: &'a str,
-    host: String,
+    host: &'a str,
     version: i16,
 }
 
 impl<'a> Caller<'a> {
     /// The sender of a request.
-    pub(crate) fn of(request: &'a RequestFrame<'_>, peer: SocketAddr) -> Caller<'a> {
+    pub(crate) fn of(request: &'a RequestFrame<'_>, peer: &'a Peer) -> Caller<'a> {
         Caller {
             client_id: request.client_id.as_deref().unwrap_or_default(),
-            host: host(peer.ip()),
+            host: peer.host(),
             version: request.version,
         }
     }
@@ -40,18 +39,7 @@ impl<'a> Caller<'a> {
         RequestContext {
             version: self.version,
             client_id: self.client_id,
-            client_host: &self.host,
-        }
-    }
-}
-
-/// An address as Kafka shows it: Java writes all groups of an IPv6 address.
-fn host(ip: IpAddr) -> String {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => format!("/{ip}"),
-        IpAddr::V6(ip) => {
-            let groups = ip.segments().map(|group| format!("{group:x}"));
-            format!("/{}", groups.join(":"))
+            client_host: self.host,
         }
     }
 }
@@ -118,20 +106,4 @@ pub(crate) async fn all(submitted: Vec<Submitted>) -> Option<Vec<Response>> {
         });
     }
     Some(responses)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::host;
-
-    #[test]
-    fn addresses_are_shown_as_java_shows_them() {
-        for (ip, shown) in [
-            ("127.0.0.1", "/127.0.0.1"),
-            ("::ffff:10.0.0.7", "/10.0.0.7"),
-            ("::1", "/0:0:0:0:0:0:0:1"),
-        ] {
-            assert_eq!(host(ip.parse().expect("an address")), shown);
-        }
-    }
 }
