@@ -11,8 +11,8 @@ use esker_protocol::{
 };
 
 use crate::{
-    Appended, CommitMode, DirectoryConfig, Identity, Log, LogConfig, LogDirectory, MemoryDisk,
-    OpenError, OpenLogError, RecoveryReport,
+    Appended, CommitMode, DirectoryConfig, Disk as _, Identity, Log, LogConfig, LogDirectory,
+    MemoryDisk, OpenError, OpenLogError, RecoveryReport,
 };
 
 pub(crate) use hooked::Hooked;
@@ -63,9 +63,33 @@ pub(crate) fn open_partition(
 
 /// A log of the topic that is new and led.
 pub(crate) fn new_partition(directory: &LogDirectory, partition: i32) -> Arc<Log> {
-    let (log, _) = open_partition(directory, partition).unwrap();
+    new_partition_with(directory, partition, log_config())
+}
+
+pub(crate) fn new_partition_with(
+    directory: &LogDirectory,
+    partition: i32,
+    config: LogConfig,
+) -> Arc<Log> {
+    let opened = directory.open_log("topic", partition, TOPIC_ID, config, NOW);
+    let (log, _) = opened.unwrap();
     log.begin_epoch(EPOCH).unwrap();
     log
+}
+
+pub(crate) fn append_to(log: &Log, value_bytes: usize) -> Appended {
+    log.append_as_leader(&batch(value_bytes), EPOCH, NOW, false)
+        .unwrap()
+}
+
+/// What the files of the directory take.
+pub(crate) fn used_bytes(disk: &MemoryDisk) -> u64 {
+    u64::MAX - disk.available_bytes(Path::new("d")).unwrap()
+}
+
+/// Leaves no space, until the capacity is set anew.
+pub(crate) fn fill(disk: &MemoryDisk) {
+    disk.set_capacity(used_bytes(disk));
 }
 
 pub(crate) fn batch(value_bytes: usize) -> ProducedBatch {
@@ -141,9 +165,7 @@ impl Rig {
     }
 
     pub(crate) fn append(&self, value_bytes: usize) -> Appended {
-        self.log
-            .append_as_leader(&batch(value_bytes), EPOCH, NOW, false)
-            .unwrap()
+        append_to(&self.log, value_bytes)
     }
 
     /// Commits until nothing is left to record.

@@ -136,10 +136,10 @@ impl BatchBuilder {
         let body = body_bytes(timestamp_delta, offset_delta, key, value, headers);
         let body = length(body)?;
         // Before compression the batch must fit as well: a reader decompresses it as a whole.
-        length(self.size_estimate() + varint_bytes(body) + body.unsigned_abs() as usize)?;
+        let record_bytes = varint_bytes(body) + body.unsigned_abs() as usize;
+        length(self.size_estimate() + record_bytes)?;
 
-        let body_bytes = body.unsigned_abs() as usize;
-        self.records.reserve(varint_bytes(body) + body_bytes);
+        self.records.reserve(record_bytes);
         put_varint(&mut self.records, body);
         self.records.push(0);
         put_varlong(&mut self.records, timestamp_delta);

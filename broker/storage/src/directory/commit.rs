@@ -94,7 +94,10 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
     // While one of these is left out the journal may hold more than the files.
     let must_settle: BTreeSet<u64> = unsettled.keys().copied().collect();
     taken.extend(unsettled);
-    let taken_ids: Vec<u64> = taken.keys().copied().collect();
+    {
+        let mut turns = lock(&shared.turns);
+        taken.keys().for_each(|id| turns.take(*id));
+    }
     let mut done = CommitRound::default();
     let mut captures = Vec::with_capacity(taken.len());
     let mut is_whole = true;
@@ -141,10 +144,9 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
     let unrecorded = !starved && !is_in_vain && !lock(&shared.unrecorded).is_empty();
     done.unrecorded = starved;
     let mut turns = lock(&shared.turns);
-    turns.note(
-        taken_ids.into_iter(),
-        done.starved.iter().map(|log| log.id()),
-    );
+    done.starved
+        .iter()
+        .for_each(|log| turns.leave_out(log.id()));
     let dirty = lock(&shared.dirty);
     let waits = dirty.keys().any(|id| !turns.is_in_want(*id));
     done.more = is_put_off || unrecorded || waits;
@@ -360,3 +362,6 @@ fn sync_each(
     }
     Ok(unnamed)
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,16 +27,14 @@ impl Turns {
         self.in_want.contains(&id)
     }
 
-    /// What a round did for the logs that it took.
-    pub(super) fn note(
-        &mut self,
-        taken: impl Iterator<Item = u64>,
-        starved: impl Iterator<Item = u64>,
-    ) {
-        for id in taken {
-            self.in_want.remove(&id);
-        }
-        self.in_want.extend(starved);
+    /// A round takes the log.
+    pub(super) fn take(&mut self, id: u64) {
+        self.in_want.remove(&id);
+    }
+
+    /// The round left it out.
+    pub(super) fn leave_out(&mut self, id: u64) {
+        self.in_want.insert(id);
     }
 
     /// Another try is worth it from here on.
@@ -120,12 +118,13 @@ mod tests {
     #[test]
     fn want_ends_with_a_turn_or_a_pause() {
         let mut turns = Turns::default();
-        turns.note(ids(0..3).into_iter(), ids(1..3).into_iter());
+        ids(1..3).into_iter().for_each(|id| turns.leave_out(id));
         assert_eq!(
             [0, 1, 2].map(|id| turns.is_in_want(id)),
             [false, true, true]
         );
-        turns.note(ids(1..2).into_iter(), std::iter::empty());
+        turns.take(0);
+        turns.take(1);
         assert_eq!(
             [0, 1, 2].map(|id| turns.is_in_want(id)),
             [false, false, true]

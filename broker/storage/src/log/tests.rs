@@ -7,8 +7,8 @@ use super::*;
 use crate::disk::Disk as _;
 use crate::error::{AppendError, DirectoryError, OpenLogError, ReadError};
 use crate::testing::{
-    EPOCH, Hooked, NOW, Rig, batch, batch_by, batch_of, identity, log_config, log_path, open,
-    open_log, open_with,
+    EPOCH, Hooked, NOW, Rig, append_to, batch, batch_by, batch_of, fill, identity, log_config,
+    log_path, open, open_log, open_with, used_bytes,
 };
 use crate::{DirectoryConfig, LogDirectory, MemoryDisk};
 
@@ -153,8 +153,7 @@ fn a_full_disk_refuses_cleanly_and_forgets_nothing() {
     let rig = Rig::new();
     rig.append(10);
     rig.settle();
-    let used = u64::MAX - rig.disk.available_bytes(Path::new("d")).unwrap();
-    rig.disk.set_capacity(used);
+    fill(&rig.disk);
     let appends: Vec<bool> = (0..40)
         .map(
             |_| match rig.log.append_as_leader(&batch(100), EPOCH, NOW, false) {
@@ -178,10 +177,10 @@ fn space_taken_ahead_never_shows_in_the_length() {
     let first = rig.append(10);
     let length = batch(10).bytes.len() as u64;
     assert_eq!(rig.disk.len(&log_path(0)).unwrap(), Some(length));
-    let used = u64::MAX - rig.disk.available_bytes(Path::new("d")).unwrap();
+    let used = used_bytes(&rig.disk);
     assert!(used >= 1000, "a segment's worth was taken");
     rig.log.roll_now(NOW).unwrap();
-    let after = u64::MAX - rig.disk.available_bytes(Path::new("d")).unwrap();
+    let after = used_bytes(&rig.disk);
     assert!(after < used, "sealing gives it back");
     assert_eq!(first.end, Offset(1));
 }
@@ -685,8 +684,7 @@ fn the_front_that_could_not_be_recorded_stays() {
     }
     rig.settle();
     let floor = rig.log.segments()[3].base;
-    let used = u64::MAX - rig.disk.available_bytes(Path::new("d")).unwrap();
-    rig.disk.set_capacity(used);
+    fill(&rig.disk);
     let refused = rig.log.delete_local_below(floor);
     assert!(matches!(refused, Err(ChangeError::NoSpace)), "{refused:?}");
     assert_eq!(rig.log.local_start_offset(), Offset(0));

@@ -25,7 +25,7 @@ use crate::record::Record;
 use crate::size;
 use crate::step::RequestContext;
 use crate::timers::Timers;
-use crate::view::View;
+use crate::view::{GroupSettings, View};
 
 /// What became of a member's regular expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl ConsumerGroup {
         let response = ConsumerGroupHeartbeatResponse {
             member_id: Some(Cow::Owned(member.id.clone())),
             member_epoch: member.current.epoch,
-            heartbeat_interval_ms: self.pace(standing, &member, view),
+            heartbeat_interval_ms: self.pace(standing, &member, &settings, view),
             assignment: shows_assignment.then(|| response_assignment(&member.current.assigned)),
             ..ConsumerGroupHeartbeatResponse::default()
         };
@@ -155,8 +155,13 @@ impl ConsumerGroup {
     /// that starts would take two of them. So a member is asked to come back when the next target is due,
     /// soon where it waits for others, and once more shortly after a target that it saw first. The wait
     /// for others grows with its age, since some clients take minutes to give up a partition.
-    fn pace(&self, standing: Standing, member: &Member, view: &View<'_>) -> i32 {
-        let settings = view.configuration.group(&self.group_id);
+    fn pace(
+        &self,
+        standing: Standing,
+        member: &Member,
+        settings: &GroupSettings,
+        view: &View<'_>,
+    ) -> i32 {
         let full = settings.consumer_heartbeat_interval_ms;
         let age = match standing.target_epoch == self.state.target_epoch() {
             true => view
@@ -170,7 +175,7 @@ impl ConsumerGroup {
         let age = u32::try_from(age).unwrap_or(u32::MAX);
         let age = i32::try_from(age).unwrap_or(i32::MAX);
         let wanted = if standing.target_epoch < standing.epoch {
-            (settings.consumer_assignment_interval_ms).saturating_sub(age)
+            settings.consumer_assignment_interval_ms.saturating_sub(age)
         } else if member.current.state == MemberState::Unreleased {
             age / 2
         } else if age < full / YOUNG {

@@ -139,8 +139,7 @@ fn without_room_for_the_journal_the_files_are_synced() {
     rig.append(10);
     rig.settle();
     rig.append(10);
-    let used = u64::MAX - rig.disk.available_bytes(Path::new("d")).unwrap();
-    rig.disk.set_capacity(used);
+    fill(&rig.disk);
     let round = rig.directory.commit_round().unwrap();
     assert_eq!((round.published.len(), round.starved.len()), (0, 1));
     let round = rig.directory.commit_round().unwrap();
@@ -164,14 +163,10 @@ fn many(directory: &LogDirectory, count: i32) -> Vec<Arc<Log>> {
         let opened = directory.open_log("many", index, TopicId([2; 16]), log_config(), NOW);
         let (log, _) = opened.unwrap();
         log.begin_epoch(EPOCH).unwrap();
-        append_to(&log);
+        append_to(&log, 10);
         log
     };
     (0..count).map(open).collect()
-}
-
-fn append_to(log: &Log) {
-    log.append_as_leader(&batch(10), EPOCH, NOW, false).unwrap();
 }
 
 #[test]
@@ -182,7 +177,7 @@ fn a_replay_touches_each_file_once() {
         let logs = many(&directory, count);
         while directory.commit_round().unwrap().more {}
         for _ in 0..rounds {
-            logs.iter().for_each(|log| append_to(log));
+            logs.iter().for_each(|log| _ = append_to(log, 10));
             directory.commit_round().unwrap();
         }
         let disk = disk.after_kill();
@@ -206,10 +201,10 @@ fn the_void_of_a_torn_record_is_not_the_void_of_the_next() {
         let (log, _) = open_log(&directory).unwrap();
         log.begin_epoch(EPOCH).unwrap();
         for _ in 0..4 {
-            append_to(&log);
+            append_to(&log, 10);
             while directory.commit_round().unwrap().more {}
         }
-        append_to(&log);
+        append_to(&log, 10);
         let (dying, cut) = (disk.clone(), Arc::clone(&log));
         hooked.before_sync(move || {
             cut.truncate_to(Offset(3)).unwrap();
@@ -241,8 +236,7 @@ fn a_log_deleted_without_space_and_made_again_is_its_own() {
         rig.append(10);
         rig.directory.commit_round().unwrap();
     }
-    let used = u64::MAX - rig.disk.available_bytes(Path::new("d")).unwrap();
-    rig.disk.set_capacity(used);
+    fill(&rig.disk);
     rig.directory.delete_log(&rig.log).unwrap();
     let refused = open_log(&rig.directory).unwrap_err();
     assert!(matches!(refused, OpenLogError::NoSpace { .. }), "{refused}");
@@ -317,12 +311,12 @@ fn logs_that_only_wait_to_be_settled_let_their_files_go() {
     while directory.commit_round().unwrap().more {}
     let held = || -> usize { logs.iter().map(|log| log.state().unsynced.len()).sum() };
     for log in &logs {
-        append_to(log);
+        append_to(log, 10);
         while directory.commit_round().unwrap().more {}
         assert!(held() <= 65, "{}", held());
     }
     // Out of descriptors: the next round settles, whatever it holds.
-    append_to(&logs[0]);
+    append_to(&logs[0], 10);
     directory.commit_round().unwrap();
     disk.limit_opens(Some(0));
     let refused = logs[200].append_as_leader(&batch(10), EPOCH, NOW, false);
@@ -344,7 +338,7 @@ fn records_of_ends_are_never_torn_in_the_middle() {
             LogDirectory::open(shared, journaling(), &identity(), &mut || [3; 16]).unwrap();
         let (log, _) = open_log(&directory).unwrap();
         log.begin_epoch(EPOCH).unwrap();
-        append_to(&log);
+        append_to(&log, 10);
         let others = many(&directory, 40);
         while directory.commit_round().unwrap().more {}
         // Something to record in a later round: these are synced in their files.
@@ -353,7 +347,7 @@ fn records_of_ends_are_never_torn_in_the_middle() {
         }
         let ends = Path::new("d/durable-ends.log");
         for _ in 0..20 {
-            append_to(&log);
+            append_to(&log, 10);
             let before = disk.len(ends).unwrap();
             let (dying, of, victim) =
                 (disk.clone(), Arc::clone(&directory), Arc::clone(&others[0]));
