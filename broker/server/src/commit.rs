@@ -3,9 +3,14 @@
 //! Appends only mark the directory as dirty; one round then syncs whatever was dirtied meanwhile,
 //! so that rounds grow by themselves under load and no timer delays a lone record.
 
-use std::sync::Arc;
+mod dirty;
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use esker_protocol::TopicId;
 use esker_storage::{CommitRound, DirectoryFailed, LogDirectory};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +19,8 @@ use tracing::error;
 use crate::broker::Shared;
 use crate::config::Durability;
 use crate::environment::Work;
+
+pub use dirty::{Dirty, Urgency};
 
 /// How often a relaxed broker syncs what it has written. Nobody waits for it; it bounds what a
 /// restart must scan.
@@ -26,14 +33,39 @@ const STARVED_PAUSE: Duration = Duration::from_millis(100);
 /// in its files, which may then close.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Tells a directory's commit loop that there is something to sync.
-#[derive(Debug, Clone, Default)]
-pub struct Dirty(Arc<Notify>);
+/// How long the thread that has run a round waits for a call to the next: to hand the work over anew
+/// costs a busy directory more than many a sync.
+const THREAD_PATIENCE: Duration = Duration::from_millis(10);
 
-impl Dirty {
-    /// Asks for a round.
-    pub fn mark(&self) {
-        self.0.notify_one();
+/// How long a round that nobody is in a hurry for waits for more to take along. Clients that send on
+/// while they wait then pay for a fraction of the rounds.
+const GATHER_TIME_MAX: Duration = Duration::from_millis(1);
+
+/// The partitions of which a round has made more durable and nobody was told yet.
+#[derive(Debug, Default)]
+struct Published {
+    partitions: Mutex<BTreeSet<(TopicId, i32)>>,
+    arrived: Notify,
+}
+
+impl Published {
+    fn add(&self, round: &CommitRound) {
+        if round.published.is_empty() {
+            return;
+        }
+        let keys = (round.published.iter()).map(|log| (log.topic_id(), log.partition()));
+        self.lock().extend(keys);
+        self.arrived.notify_one();
+    }
+
+    fn take(&self) -> BTreeSet<(TopicId, i32)> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<(TopicId, i32)>> {
+        self.partitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -45,11 +77,12 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let is_relaxed = shared.config.durability == Durability::Relaxed;
+    let published = Arc::new(Published::default());
     loop {
         let settles = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = dirty.0.notified() => false,
+            () = dirty.called() => false,
             // A deletion or a roll that failed fails the directory as well, and nobody appends to
             // a failed one: without a look of its own the process would never say so (P6).
             () = tokio::time::sleep(IDLE_INTERVAL) => {
@@ -67,14 +100,17 @@ pub async fn run(
                 () = tokio::time::sleep(RELAXED_ROUND_INTERVAL) => {}
             }
         }
-        let job = {
-            let (shared, directory) = (Arc::clone(shared), Arc::clone(&directory));
-            let stop = stop.clone();
-            move || rounds(&shared, &directory, settles, &stop)
+        let rounds = Rounds {
+            shared: Arc::clone(shared),
+            directory: Arc::clone(&directory),
+            dirty: dirty.clone(),
+            published: Arc::clone(&published),
+            stop: stop.clone(),
         };
-        match shared.environment.run(Work::Blocking, job).await {
+        let job = move || rounds.run(settles);
+        match while_telling(shared, &published, job).await {
             Ok(Next::AfterPause) => retry(&dirty, &stop).await,
-            Ok(Next::AtOnce | Next::WhenDue) => dirty.mark(),
+            Ok(Next::AtOnce | Next::WhenDue) => dirty.mark(Urgency::Urgent),
             Ok(Next::WhenCalled) => {}
             Err(failure) => {
                 error!(directory = %directory.path().display(), error = %failure, "log directory failed");
@@ -85,32 +121,71 @@ pub async fn run(
     }
 }
 
-/// Runs rounds and tells who waits for them, for as long as one must follow the other at once. All of
-/// them are one piece of work: to hand over each would cost a busy directory more than many a sync.
-fn rounds(
+/// Runs `job` on a thread that may wait, and meanwhile tells who waits for what its rounds publish.
+/// From here: whoever is woken runs on this thread, which a thread of its own would have to wake for
+/// each of them.
+async fn while_telling<T: Send + 'static>(
     shared: &Shared,
-    directory: &LogDirectory,
-    settles: bool,
-    stop: &CancellationToken,
-) -> Result<Next, DirectoryFailed> {
-    let is_relaxed = shared.config.durability == Durability::Relaxed;
-    // Once: what comes meanwhile is load, and that is what the journal is for.
-    let mut round = match settles {
-        true => directory.settle_round()?,
-        false => directory.commit_round()?,
-    };
-    let mut left = shared.environment.spawner.chain_max();
-    loop {
-        shared.metrics.committed();
-        for log in &round.published {
-            shared.partitions.published(log);
+    published: &Published,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let tell = || {
+        for (topic, partition) in published.take() {
+            shared.partitions.published(topic, partition);
         }
-        match after(&round, is_relaxed) {
-            Next::AtOnce if left > 0 && !stop.is_cancelled() => {
-                left -= 1;
-                round = directory.commit_round()?;
+    };
+    let mut outcome = pin!(shared.environment.run(Work::Blocking, job));
+    loop {
+        tokio::select! {
+            biased;
+            outcome = &mut outcome => {
+                tell();
+                return outcome;
             }
-            next => return Ok(next),
+            () = published.arrived.notified() => tell(),
+        }
+    }
+}
+
+/// Rounds that are one piece of work.
+struct Rounds {
+    shared: Arc<Shared>,
+    directory: Arc<LogDirectory>,
+    dirty: Dirty,
+    published: Arc<Published>,
+    stop: CancellationToken,
+}
+
+impl Rounds {
+    /// Runs rounds for as long as one must follow the other at once, or is called for soon.
+    fn run(&self, settles: bool) -> Result<Next, DirectoryFailed> {
+        let is_relaxed = self.shared.config.durability == Durability::Relaxed;
+        let stays = self.shared.environment.spawner.may_stay() && !is_relaxed;
+        let calls = stays.then(|| self.dirty.listen());
+        let mut settles = settles;
+        loop {
+            if let Some(calls) = &calls {
+                calls.gather(GATHER_TIME_MAX);
+            }
+            // Who calls has appended before: this round takes it.
+            self.dirty.answer();
+            // Settled once: what comes meanwhile is load, and that is what the journal is for.
+            let round = match std::mem::take(&mut settles) {
+                true => self.directory.settle_round()?,
+                false => self.directory.commit_round()?,
+            };
+            self.shared.metrics.committed();
+            self.published.add(&round);
+            let next = after(&round, is_relaxed);
+            let calls = calls.as_ref().filter(|_| !self.stop.is_cancelled());
+            let goes_on = calls.is_some_and(|calls| match next {
+                Next::AtOnce => true,
+                Next::WhenCalled => calls.called_within(THREAD_PATIENCE),
+                Next::AfterPause | Next::WhenDue => false,
+            });
+            if !goes_on {
+                return Ok(next);
+            }
         }
     }
 }
@@ -147,8 +222,8 @@ async fn retry(dirty: &Dirty, stop: &CancellationToken) {
         biased;
         () = stop.cancelled() => {}
         // Who appends meanwhile may need no space.
-        () = dirty.0.notified() => dirty.mark(),
-        () = tokio::time::sleep(STARVED_PAUSE) => dirty.mark(),
+        () = dirty.called() => {}
+        () = tokio::time::sleep(STARVED_PAUSE) => dirty.mark(Urgency::Urgent),
     }
 }
 

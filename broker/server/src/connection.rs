@@ -153,6 +153,7 @@ async fn run(
             }
             Event::Frame(Some((frame, permit))) => {
                 active_at = Instant::now();
+                peer.note_request(!waiting.replies.is_empty());
                 let reply = apply.apply(frame, peer).await;
                 match reply {
                     Reply::Now(response) if waiting.replies.is_empty() => {

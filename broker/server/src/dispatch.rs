@@ -129,7 +129,7 @@ impl Dispatcher {
         Ok(match request.api {
             ApiKey::Produce => {
                 let request: ProduceRequest = request.decode()?;
-                produce::apply(shared, answer, caller.client_id, frame, request).await
+                produce::apply(shared, answer, caller, frame, request).await
             }
             ApiKey::Fetch => {
                 let request: FetchRequest = request.decode()?;

@@ -66,10 +66,10 @@ pub trait Spawner: Send + Sync {
     /// Runs `job` where its kind of work may run. `job` may have run already when this returns.
     fn execute(&self, work: Work, job: Box<dyn FnOnce() + Send>);
 
-    /// How many pieces of blocking work that follow each other may at most be added to one and run as
-    /// one job. Where others are to come in between, none.
-    fn chain_max(&self) -> u32 {
-        u32::MAX
+    /// Whether blocking work may stay on its thread for the work that follows it, and wait for that a
+    /// moment. Not where others are to come in between.
+    fn may_stay(&self) -> bool {
+        true
     }
 
     /// Whether [`Spawner::execute`] runs this kind of work on the calling thread. A caller then

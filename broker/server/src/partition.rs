@@ -25,7 +25,7 @@ use esker_storage::{AppendError, Appended, ChangeError, Log, LogDirectory};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::commit::Dirty;
+use crate::commit::{Dirty, Urgency};
 use crate::config::topic::TopicConfig;
 use high_watermark::Waiters;
 use tiering::TierState;
@@ -168,7 +168,7 @@ impl Partition {
             }
             *leading = Some(epoch);
         }
-        self.dirty.mark();
+        self.dirty.mark(Urgency::Urgent);
         self.publish();
         Ok(())
     }
@@ -213,7 +213,7 @@ impl Partition {
 
     /// Asks for a commit round of the log's directory.
     pub fn ask_for_commit(&self) {
-        self.dirty.mark();
+        self.dirty.mark(Urgency::Urgent);
     }
 
     /// The end of what consumers may see.
@@ -296,14 +296,20 @@ impl Partition {
         }
     }
 
-    /// Validates one produced batch and appends it. Blocks for as long as the page cache takes.
+    /// Validates one produced batch, appends it and asks for a commit. Blocks for as long as the page
+    /// cache takes.
     ///
     /// # Errors
     /// The batch is refused; nothing was written.
-    pub fn append(&self, batch: Bytes, rules: &ProduceRules) -> Result<Appended, ProduceFailure> {
+    pub fn append(
+        &self,
+        batch: Bytes,
+        rules: &ProduceRules,
+        urgency: Urgency,
+    ) -> Result<Appended, ProduceFailure> {
         // Nothing is looked at for a partition that would refuse it.
         self.leading().ok_or(ProduceFailure::NotLeader)?;
-        self.append_valid(&records::validate(batch, rules)?, rules)
+        self.append_valid(&records::validate(batch, rules)?, rules, urgency)
     }
 
     /// Appends a batch that was validated by these rules.
@@ -314,6 +320,7 @@ impl Partition {
         &self,
         batch: &ProducedBatch,
         rules: &ProduceRules,
+        urgency: Urgency,
     ) -> Result<Appended, ProduceFailure> {
         if batch.header.attributes.is_transactional() {
             // Transactions are not served: no producer can have opened one (see InitProducerId).
@@ -329,7 +336,7 @@ impl Partition {
             .append_as_leader(batch, epoch, rules.now, log_append_time);
         drop(leading);
         // Also after an error: a directory that has failed is noticed by its commit loop.
-        self.dirty.mark();
+        self.dirty.mark(urgency);
         let appended = appended?;
         // In relaxed mode what is written counts as durable at once.
         self.publish();

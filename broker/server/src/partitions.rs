@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use esker_protocol::{FixedHashMap, TopicId};
-use esker_storage::{Log, LogDirectory};
+use esker_storage::LogDirectory;
 
 use crate::metrics::Metrics;
 use crate::partition::Partition;
@@ -61,9 +61,9 @@ impl PartitionSet {
         all
     }
 
-    /// A commit round has made more of this log durable.
-    pub fn published(&self, log: &Log) {
-        if let Some(partition) = self.get(log.topic_id(), log.partition()) {
+    /// A commit round has made more of this partition's log durable.
+    pub fn published(&self, topic: TopicId, partition: i32) {
+        if let Some(partition) = self.get(topic, partition) {
             partition.publish();
         }
     }

@@ -11,6 +11,7 @@ use esker_protocol::records::BatchHeader;
 use esker_storage::{Appended, OpenMode};
 
 use crate::broker::Shared;
+use crate::commit::Urgency;
 use crate::partition::Partition;
 
 /// How long a batch that was acknowledged stays unwritten.
@@ -52,7 +53,7 @@ pub(crate) fn acknowledge_before_write(
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(batch) = unwritten.0.pop_front() {
             let rules = partition.produce_rules(environment.now(), true);
-            let written = partition.append(batch, &rules);
+            let written = partition.append(batch, &rules, Urgency::Urgent);
             tracing::debug!(written = written.is_ok(), "planted bug: written late");
         }
     }));

@@ -63,8 +63,8 @@ impl Spawner for SimSpawner {
     }
 
     // A crash, a cut or an append may come between any two.
-    fn chain_max(&self) -> u32 {
-        0
+    fn may_stay(&self) -> bool {
+        false
     }
 
     fn is_inline(&self, work: Work) -> bool {

@@ -5,12 +5,17 @@ use super::frames::FIRST_CHUNK_BYTES;
 use super::*;
 
 /// Echoes its frames; a frame that begins with `!` closes the connection, one that begins with
-/// `?` waits for a permit first.
+/// `?` waits for a permit first, `@` asks whether the peer is seen to send on.
 struct Echo(Arc<Semaphore>);
 
 #[async_trait::async_trait]
 impl Apply for Echo {
-    async fn apply(&self, frame: Bytes, _: &Peer) -> Reply {
+    async fn apply(&self, frame: Bytes, peer: &Peer) -> Reply {
+        let frame = match (frame.as_ref(), peer.sends_on()) {
+            (b"@", true) => Bytes::from_static(b"sends on"),
+            (b"@", false) => Bytes::from_static(b"waits"),
+            _ => frame,
+        };
         let response = vec![
             Bytes::copy_from_slice(&(frame.len() as i32).to_be_bytes()),
             frame.clone(),
@@ -90,6 +95,22 @@ async fn replies_leave_in_order_while_waiting_overlaps() {
     session.gate.add_permits(1);
     assert_eq!(receive(&mut session).await, b"?slow");
     assert_eq!(receive(&mut session).await, b"quick");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_before_it_was_answered_is_seen_to_send_on() {
+    let mut session = session(1 << 20, 1 << 20);
+    for _ in 0..3 {
+        send(&mut session, b"@").await;
+        assert_eq!(receive(&mut session).await, b"waits");
+    }
+    send(&mut session, b"?slow").await;
+    send(&mut session, b"@").await;
+    // Both were read by then.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    session.gate.add_permits(1);
+    assert_eq!(receive(&mut session).await, b"?slow");
+    assert_eq!(receive(&mut session).await, b"sends on");
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ use super::Submitted;
 use super::load::Loaded;
 use super::view::World;
 use crate::broker::Shared;
+use crate::commit::Urgency;
 use crate::partition::{Partition, ProduceFailure};
 
 /// A reply, and what must be committed before it leaves.
@@ -307,7 +308,8 @@ impl Active {
         now: Timestamp,
         batch: &BatchBuilder,
     ) -> Result<(), AppendProblem> {
-        let appended = partition.append(batch.build()?, &partition.produce_rules(now, true))?;
+        let rules = partition.produce_rules(now, true);
+        let appended = partition.append(batch.build()?, &rules, Urgency::Urgent)?;
         self.end = self.end.max(appended.end);
         Ok(())
     }

@@ -22,6 +22,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) client_id: &'a str,
     host: &'a str,
     version: i16,
+    /// Whether it sends requests while it waits for answers.
+    pub(crate) sends_on: bool,
 }
 
 impl<'a> Caller<'a> {
@@ -31,6 +33,7 @@ impl<'a> Caller<'a> {
             client_id: request.client_id.as_deref().unwrap_or_default(),
             host: peer.host(),
             version: request.version,
+            sends_on: peer.sends_on(),
         }
     }
 

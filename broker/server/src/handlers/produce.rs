@@ -18,7 +18,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Answer;
+use super::groups::Caller;
 use crate::broker::Shared;
+use crate::commit::Urgency;
 use crate::connection::Reply;
 use crate::environment::Work;
 use crate::partition::{Partition, ProduceFailure};
@@ -82,14 +84,22 @@ impl Refused {
 pub(crate) async fn apply(
     shared: &Arc<Shared>,
     answer: Answer,
-    client_id: &str,
+    caller: &Caller<'_>,
     frame: &Bytes,
     request: ProduceRequest<'_>,
 ) -> Reply {
     let acks = request.acks;
+    let how = Append {
+        version: answer.version,
+        // Nobody waits for the commit of the others.
+        urgency: match acks == -1 && !caller.sends_on {
+            true => Urgency::Urgent,
+            false => Urgency::CanWait,
+        },
+    };
     let outcomes = match refused_whole(&request) {
         Some(refused) => refuse_all(&request, &refused),
-        None => append_all(shared, answer.version, client_id, frame, &request).await,
+        None => append_all(shared, how, caller.client_id, frame, &request).await,
     };
     if acks == 0 {
         // There is no response to carry an error, so that an error closes the connection.
@@ -165,9 +175,23 @@ fn refuse_all(request: &ProduceRequest<'_>, refused: &Refused) -> Vec<TopicOutco
         .collect()
 }
 
+/// How the batches of a request are to be appended.
+#[derive(Clone, Copy)]
+struct Append {
+    /// Of the request.
+    version: i16,
+    urgency: Urgency,
+}
+
+impl Append {
+    fn zstd_allowed(self) -> bool {
+        self.version >= ZSTD_VERSION_MIN
+    }
+}
+
 async fn append_all(
     shared: &Arc<Shared>,
-    version: i16,
+    how: Append,
     client_id: &str,
     frame: &Bytes,
     request: &ProduceRequest<'_>,
@@ -175,7 +199,7 @@ async fn append_all(
     let has_acks = (-1..=1).contains(&request.acks);
     let mut outcomes = Vec::with_capacity(request.topic_data.len());
     for ((name, topic_id), asked) in by_topic(request) {
-        let by_id = version >= TOPIC_ID_VERSION_MIN;
+        let by_id = how.version >= TOPIC_ID_VERSION_MIN;
         let id = if by_id {
             shared.topic_name(topic_id).map(|_| topic_id)
         } else {
@@ -186,22 +210,15 @@ async fn append_all(
             let result = match id {
                 Some(id) if !has_acks => {
                     let code = ErrorCode::InvalidRequiredAcks;
-                    Err(refused_untried(shared, version, id, data, code))
+                    Err(refused_untried(shared, how, id, data, code))
                 }
                 Some(id) if !may_write(shared, id, client_id) => {
                     let code = ErrorCode::InvalidTopicException;
-                    Err(refused_untried(shared, version, id, data, code))
+                    Err(refused_untried(shared, how, id, data, code))
                 }
                 Some(id) => {
-                    append_one(
-                        shared,
-                        version,
-                        frame,
-                        id,
-                        data.index,
-                        data.records.as_ref(),
-                    )
-                    .await
+                    let records = data.records.as_ref();
+                    append_one(shared, how, frame, (id, data.index), records).await
                 }
                 None if by_id => Err(Refused::new(ErrorCode::UnknownTopicId)),
                 None => Err(Refused::new(ErrorCode::UnknownTopicOrPartition)),
@@ -234,7 +251,7 @@ fn may_write(shared: &Shared, id: TopicId, client_id: &str) -> bool {
 /// batch at all.
 fn refused_untried(
     shared: &Shared,
-    version: i16,
+    how: Append,
     id: TopicId,
     data: &PartitionProduceData<'_>,
     code: ErrorCode,
@@ -246,7 +263,7 @@ fn refused_untried(
         Some(Blob::Borrowed(bytes)) => *bytes,
         _ => &[],
     };
-    match records::inspect(bytes, version >= ZSTD_VERSION_MIN) {
+    match records::inspect(bytes, how.zstd_allowed()) {
         Err(error) if error.is_before_the_log() => {
             Refused::with_message(code_of(error.kind()), error)
         }
@@ -256,10 +273,9 @@ fn refused_untried(
 
 async fn append_one(
     shared: &Arc<Shared>,
-    version: i16,
+    how: Append,
     frame: &Bytes,
-    id: TopicId,
-    index: i32,
+    (id, index): (TopicId, i32),
     records: Option<&Blob<'_>>,
 ) -> Result<Accepted, Refused> {
     let Some(partition) = shared.partitions.get(id, index) else {
@@ -295,8 +311,8 @@ async fn append_one(
         });
     }
     let now = shared.environment.now();
-    let rules = partition.produce_rules(now, version >= ZSTD_VERSION_MIN);
-    let appended = append(shared, &partition, batch, rules).await;
+    let rules = partition.produce_rules(now, how.zstd_allowed());
+    let appended = append(shared, &partition, batch, rules, how.urgency).await;
     match appended {
         Ok(appended) => {
             shared
@@ -327,18 +343,19 @@ async fn append(
     partition: &Arc<Partition>,
     batch: Bytes,
     rules: ProduceRules,
+    urgency: Urgency,
 ) -> Result<Appended, ProduceFailure> {
     let is_work = partition.leading().is_some()
         && records::inspect(&batch, rules.zstd_allowed)
             .is_ok_and(|header| rules.recompresses(&header));
     let of = Arc::clone(partition);
     if !is_work {
-        let work = move || of.append(batch, &rules);
+        let work = move || of.append(batch, &rules, urgency);
         return shared.environment.run(Work::PageCache, work).await;
     }
     let validate = move || records::validate(batch, &rules);
     let valid = shared.environment.run(Work::Compute, validate).await?;
-    let work = move || of.append_valid(&valid, &rules);
+    let work = move || of.append_valid(&valid, &rules, urgency);
     shared.environment.run(Work::PageCache, work).await
 }
 

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 
 use super::{Proof, Touched};
 use crate::broker::Shared;
-use crate::commit::Dirty;
+use crate::commit::{Dirty, Urgency};
 #[cfg(feature = "planted-bugs")]
 use crate::config::PlantedBug;
 use crate::config::topic::TopicConfig;
@@ -324,9 +324,9 @@ async fn make_durable(shared: &Arc<Shared>) {
                 break;
             };
             for log in &round.published {
-                shared.partitions.published(log);
+                shared.partitions.published(log.topic_id(), log.partition());
             }
-            dirty.mark();
+            dirty.mark(Urgency::Urgent);
             if !round.more || waiting() == 0 {
                 break;
             }

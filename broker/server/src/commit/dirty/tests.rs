@@ -1,0 +1,90 @@
+use futures::FutureExt as _;
+
+use super::*;
+
+fn is_called(dirty: &Dirty) -> bool {
+    dirty.called().now_or_never().is_some()
+}
+
+#[test]
+fn calls_that_nobody_has_answered_are_one() {
+    let dirty = Dirty::default();
+    assert!(!is_called(&dirty));
+    dirty.mark(Urgency::Urgent);
+    dirty.mark(Urgency::CanWait);
+    assert!(is_called(&dirty));
+    dirty.answer();
+    assert!(!is_called(&dirty));
+    dirty.mark(Urgency::CanWait);
+    assert!(is_called(&dirty));
+}
+
+#[test]
+fn a_call_that_a_thread_has_answered_is_none_for_the_task() {
+    let dirty = Dirty::default();
+    // The task is woken for this one.
+    dirty.mark(Urgency::Urgent);
+    let thread = dirty.listen();
+    assert!(thread.called_within(Duration::ZERO));
+    dirty.answer();
+    assert!(!thread.called_within(Duration::ZERO));
+    drop(thread);
+    assert!(!is_called(&dirty));
+}
+
+#[test]
+fn a_call_during_the_work_is_left_to_the_task_when_the_thread_goes() {
+    let dirty = Dirty::default();
+    let thread = dirty.listen();
+    dirty.mark(Urgency::CanWait);
+    drop(thread);
+    assert!(is_called(&dirty));
+}
+
+/// Calls as soon as the thread waits, which then waits no longer.
+fn call_while_waiting(dirty: &Dirty, urgency: Urgency, wait: impl FnOnce()) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while dirty.state().listener != Listener::IdleThread {
+                std::thread::yield_now();
+            }
+            dirty.mark(urgency);
+        });
+        wait();
+    });
+}
+
+#[test]
+fn a_call_wakes_a_thread_that_waits() {
+    for urgency in [Urgency::CanWait, Urgency::Urgent] {
+        let dirty = Dirty::default();
+        let thread = dirty.listen();
+        call_while_waiting(&dirty, urgency, || {
+            assert!(thread.called_within(Duration::MAX));
+        });
+    }
+}
+
+#[test]
+fn an_urgent_call_ends_the_wait_for_more() {
+    let dirty = Dirty::default();
+    let thread = dirty.listen();
+    dirty.mark(Urgency::CanWait);
+    call_while_waiting(&dirty, Urgency::Urgent, || thread.gather(Duration::MAX));
+    assert_eq!(dirty.state().call, Some(Urgency::Urgent));
+}
+
+#[test]
+fn more_is_waited_for_only_where_somebody_calls_and_nobody_is_in_a_hurry() {
+    let dirty = Dirty::default();
+    let thread = dirty.listen();
+    // These return at once.
+    thread.gather(Duration::MAX);
+    dirty.mark(Urgency::Urgent);
+    dirty.mark(Urgency::CanWait);
+    thread.gather(Duration::MAX);
+    dirty.answer();
+    dirty.mark(Urgency::CanWait);
+    thread.gather(Duration::ZERO);
+    assert!(is_called(&dirty));
+}
