@@ -1,7 +1,7 @@
 //! The loop that runs group commit for one log directory (P6).
 //!
 //! Appends only mark the directory as dirty; one round then syncs whatever was dirtied meanwhile,
-//! so that rounds grow by themselves under load and no timer delays a lone record.
+//! so that rounds grow by themselves under load. No timer delays who does nothing but wait.
 
 mod dirty;
 
@@ -33,13 +33,21 @@ const STARVED_PAUSE: Duration = Duration::from_millis(100);
 /// in its files, which may then close.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the thread that has run a round waits for a call to the next: to hand the work over anew
-/// costs a busy directory more than many a sync.
-const THREAD_PATIENCE: Duration = Duration::from_millis(10);
+/// How long a thread that may stay waits.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// For a call to the next round: to hand the work over anew costs a busy directory more than many
+    /// a sync.
+    next: Duration,
+    /// For more to take along, before a round that nobody is in a hurry for. Clients that send on while
+    /// they wait then pay for a fraction of the rounds.
+    more: Duration,
+}
 
-/// How long a round that nobody is in a hurry for waits for more to take along. Clients that send on
-/// while they wait then pay for a fraction of the rounds.
-const GATHER_TIME_MAX: Duration = Duration::from_millis(1);
+const PATIENCE: Patience = Patience {
+    next: Duration::from_millis(10),
+    more: Duration::from_millis(1),
+};
 
 /// The partitions of which a round has made more durable and nobody was told yet.
 #[derive(Debug, Default)]
@@ -110,7 +118,7 @@ pub async fn run(
         let job = move || rounds.run(settles);
         match while_telling(shared, &published, job).await {
             Ok(Next::AfterPause) => retry(&dirty, &stop).await,
-            Ok(Next::AtOnce | Next::WhenDue) => dirty.mark(Urgency::Urgent),
+            Ok(Next::AtOnce | Next::ToRecord | Next::WhenDue) => dirty.mark(Urgency::Urgent),
             Ok(Next::WhenCalled) => {}
             Err(failure) => {
                 error!(directory = %directory.path().display(), error = %failure, "log directory failed");
@@ -157,35 +165,58 @@ struct Rounds {
 }
 
 impl Rounds {
-    /// Runs rounds for as long as one must follow the other at once, or is called for soon.
     fn run(&self, settles: bool) -> Result<Next, DirectoryFailed> {
         let is_relaxed = self.shared.config.durability == Durability::Relaxed;
         let stays = self.shared.environment.spawner.may_stay() && !is_relaxed;
-        let calls = stays.then(|| self.dirty.listen());
         let mut settles = settles;
-        loop {
-            if let Some(calls) = &calls {
-                calls.gather(GATHER_TIME_MAX);
-            }
-            // Who calls has appended before: this round takes it.
-            self.dirty.answer();
-            // Settled once: what comes meanwhile is load, and that is what the journal is for.
+        let round = || {
+            // Once: what comes meanwhile is load, and that is what the journal is for.
             let round = match std::mem::take(&mut settles) {
                 true => self.directory.settle_round()?,
                 false => self.directory.commit_round()?,
             };
             self.shared.metrics.committed();
             self.published.add(&round);
-            let next = after(&round, is_relaxed);
-            let calls = calls.as_ref().filter(|_| !self.stop.is_cancelled());
-            let goes_on = calls.is_some_and(|calls| match next {
+            Ok((after(&round, is_relaxed), round.puts_off))
+        };
+        chain(&self.dirty, stays.then_some(PATIENCE), &self.stop, round)
+    }
+}
+
+/// Runs rounds for as long as one must follow the other at once, or is called for soon. A round says
+/// what follows it, and whether it has put off some of those that had called.
+fn chain<E>(
+    dirty: &Dirty,
+    patience: Option<Patience>,
+    stop: &CancellationToken,
+    mut round: impl FnMut() -> Result<(Next, bool), E>,
+) -> Result<Next, E> {
+    let listens = patience.map(|patience| (dirty.listen(), patience));
+    let mut puts_off = false;
+    loop {
+        // Those that were put off may be in a hurry, and have called before.
+        if let Some((calls, patience)) = listens.as_ref().filter(|_| !puts_off) {
+            calls.gather(patience.more);
+        }
+        // Who calls has appended before: this round takes it.
+        dirty.answer();
+        let next;
+        (next, puts_off) = round()?;
+        let goes_on = match listens.as_ref().filter(|_| !stop.is_cancelled()) {
+            None => false,
+            Some((calls, patience)) => match next {
                 Next::AtOnce => true,
-                Next::WhenCalled => calls.called_within(THREAD_PATIENCE),
+                Next::ToRecord => {
+                    // Something that comes soon takes the record along.
+                    calls.called_within(patience.more);
+                    true
+                }
+                Next::WhenCalled => calls.called_within(patience.next),
                 Next::AfterPause | Next::WhenDue => false,
-            });
-            if !goes_on {
-                return Ok(next);
-            }
+            },
+        };
+        if !goes_on {
+            return Ok(next);
         }
     }
 }
@@ -195,6 +226,8 @@ impl Rounds {
 enum Next {
     /// Something was written meanwhile, or waits for its turn.
     AtOnce,
+    /// What was reached is to be recorded, for which nobody waits.
+    ToRecord,
     /// Something could not be written for want of space; it is tried again.
     AfterPause,
     /// In a relaxed directory there is more to do, for which nobody waits.
@@ -204,10 +237,13 @@ enum Next {
 }
 
 /// What follows a round is what the round says, and not what the directory needs by now: what was
-/// appended after it has called for a round of its own, which must come without a pause.
+/// appended after it has called for a round of its own, which must come without the pause of a full disk.
 fn after(round: &CommitRound, is_relaxed: bool) -> Next {
     if round.more && !is_relaxed {
-        Next::AtOnce
+        match round.only_records {
+            true => Next::ToRecord,
+            false => Next::AtOnce,
+        }
     } else if !round.starved.is_empty() || round.unrecorded {
         Next::AfterPause
     } else if round.more {
@@ -228,28 +264,4 @@ async fn retry(dirty: &Dirty, stop: &CancellationToken) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn round(more: bool, unrecorded: bool) -> CommitRound {
-        CommitRound {
-            more,
-            unrecorded,
-            ..CommitRound::default()
-        }
-    }
-
-    #[test]
-    fn only_want_of_space_makes_a_pause() {
-        assert_eq!(after(&round(false, false), false), Next::WhenCalled);
-        assert_eq!(after(&round(false, true), false), Next::AfterPause);
-        assert_eq!(after(&round(true, true), false), Next::AtOnce);
-    }
-
-    #[test]
-    fn a_relaxed_directory_syncs_once_in_a_while_also_under_load() {
-        assert_eq!(after(&round(true, false), true), Next::WhenDue);
-        assert_eq!(after(&round(false, false), true), Next::WhenCalled);
-        assert_eq!(after(&round(true, true), true), Next::AfterPause);
-    }
-}
+mod tests;

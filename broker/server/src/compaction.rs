@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::broker::Shared;
+use crate::commit::Urgency;
 use crate::environment::Work;
 use crate::partition::Partition;
 
@@ -155,7 +156,7 @@ fn seal_in_time(
     }
     let sealed = partition.log.roll_if_expired(now);
     if sealed.as_ref().is_ok_and(|sealed| *sealed) {
-        partition.ask_for_commit();
+        partition.ask_for_commit(Urgency::CanWait);
     }
     sealed.map(|_| ()).map_err(|error| error.to_string())
 }

@@ -13,6 +13,7 @@
 
 mod frames;
 mod peer;
+mod pipeline;
 mod responses;
 
 use std::collections::VecDeque;
@@ -31,6 +32,7 @@ use tracing::debug;
 
 use crate::environment::Stream;
 use frames::FrameReader;
+use pipeline::Pipeline;
 
 pub use frames::FrameBudget;
 pub use peer::Peer;
@@ -113,6 +115,7 @@ async fn run(
 ) -> io::Result<()> {
     let mut frames = FrameReader::new(limits.budget.clone());
     let mut waiting = Waiting::default();
+    let mut pipeline = Pipeline::default();
     let mut stopped = std::pin::pin!(stop.cancelled());
     let mut reads = true;
     let mut has_ended = false;
@@ -153,7 +156,7 @@ async fn run(
             }
             Event::Frame(Some((frame, permit))) => {
                 active_at = Instant::now();
-                peer.note_request(!waiting.replies.is_empty());
+                peer.set_only_waits(pipeline.is_full_with(waiting.replies.len()));
                 let reply = apply.apply(frame, peer).await;
                 match reply {
                     Reply::Now(response) if waiting.replies.is_empty() => {

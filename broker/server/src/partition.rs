@@ -212,8 +212,8 @@ impl Partition {
     }
 
     /// Asks for a commit round of the log's directory.
-    pub fn ask_for_commit(&self) {
-        self.dirty.mark(Urgency::Urgent);
+    pub fn ask_for_commit(&self, urgency: Urgency) {
+        self.dirty.mark(urgency);
     }
 
     /// The end of what consumers may see.
@@ -296,23 +296,18 @@ impl Partition {
         }
     }
 
-    /// Validates one produced batch, appends it and asks for a commit. Blocks for as long as the page
-    /// cache takes.
+    /// Validates one produced batch and appends it. Blocks for as long as the page cache takes. Who
+    /// calls asks for a commit when all is appended that belongs together: one round then takes it.
     ///
     /// # Errors
     /// The batch is refused; nothing was written.
-    pub fn append(
-        &self,
-        batch: Bytes,
-        rules: &ProduceRules,
-        urgency: Urgency,
-    ) -> Result<Appended, ProduceFailure> {
+    pub fn append(&self, batch: Bytes, rules: &ProduceRules) -> Result<Appended, ProduceFailure> {
         // Nothing is looked at for a partition that would refuse it.
         self.leading().ok_or(ProduceFailure::NotLeader)?;
-        self.append_valid(&records::validate(batch, rules)?, rules, urgency)
+        self.append_valid(&records::validate(batch, rules)?, rules)
     }
 
-    /// Appends a batch that was validated by these rules.
+    /// Appends a batch that was validated by these rules, as [`Partition::append`] does.
     ///
     /// # Errors
     /// The batch is refused; nothing was written.
@@ -320,7 +315,6 @@ impl Partition {
         &self,
         batch: &ProducedBatch,
         rules: &ProduceRules,
-        urgency: Urgency,
     ) -> Result<Appended, ProduceFailure> {
         if batch.header.attributes.is_transactional() {
             // Transactions are not served: no producer can have opened one (see InitProducerId).
@@ -335,8 +329,10 @@ impl Partition {
             .log
             .append_as_leader(batch, epoch, rules.now, log_append_time);
         drop(leading);
-        // Also after an error: a directory that has failed is noticed by its commit loop.
-        self.dirty.mark(urgency);
+        if appended.is_err() {
+            // A directory that has failed is noticed by its commit loop.
+            self.dirty.mark(Urgency::Urgent);
+        }
         let appended = appended?;
         // In relaxed mode what is written counts as durable at once.
         self.publish();

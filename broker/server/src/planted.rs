@@ -53,7 +53,8 @@ pub(crate) fn acknowledge_before_write(
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(batch) = unwritten.0.pop_front() {
             let rules = partition.produce_rules(environment.now(), true);
-            let written = partition.append(batch, &rules, Urgency::Urgent);
+            let written = partition.append(batch, &rules);
+            partition.ask_for_commit(Urgency::Urgent);
             tracing::debug!(written = written.is_ok(), "planted bug: written late");
         }
     }));

@@ -21,7 +21,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     run::start_logs("info")?;
     let config = load(arguments)?;
-    run::runtime()?.block_on(run::serve(config, |_| {}))
+    run::runtime(config.log_dirs.len())?.block_on(run::serve(config, |_| {}))
 }
 
 #[expect(

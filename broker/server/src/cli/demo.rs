@@ -175,7 +175,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .map_err(|error| Failure::Failed(format!("{}: {error}", place.directory.display())))?;
     let plan = Plan::new(arguments.events);
     let style = Style::of_stdout();
-    let runtime = process::runtime()?;
+    let runtime = process::runtime(1)?;
     let outcome = runtime.block_on(async {
         tokio::select! {
             biased;

@@ -43,7 +43,7 @@ pub(super) fn run(arguments: Arguments) -> Outcome {
     let config = config(&arguments)?;
     let store = config.object_store_url.clone();
     let data = arguments.data_dir.clone();
-    run::runtime()?.block_on(run::serve(config, move |broker| {
+    run::runtime(config.log_dirs.len())?.block_on(run::serve(config, move |broker| {
         for line in help(
             broker.kafka_address(),
             broker.http_address(),

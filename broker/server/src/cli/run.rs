@@ -45,12 +45,12 @@ pub(super) fn start_logs(default_level: &str) -> Result<(), Failure> {
     started.map_err(Failure::failed)
 }
 
-/// A runtime for a whole broker.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+/// A runtime for a whole broker. Of each log directory's commits one thread may wait for the next.
+pub(super) fn runtime(log_dirs: usize) -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("esker")
-        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .max_blocking_threads(BLOCKING_THREADS_MAX + log_dirs)
         .build()
         .map_err(|error| Failure::Failed(format!("the runtime cannot start: {error}")))
 }

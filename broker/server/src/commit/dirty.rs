@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 /// How much the caller is in a hurry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// Nobody waits, or who waits sends on meanwhile: the round may wait a moment for more.
+    /// Nobody waits for the answer, or who waits sends on meanwhile: the round may wait a moment for more.
     CanWait,
     /// Somebody does nothing but wait.
     Urgent,
@@ -106,16 +106,16 @@ impl ThreadListens<'_> {
     fn wait_while(
         &self,
         patience: Duration,
-        is_awaited: impl Fn(Option<Urgency>) -> bool,
+        waits_on: impl Fn(Option<Urgency>) -> bool,
     ) -> Option<Urgency> {
         let inner = &self.0.0;
         let mut state = self.0.state();
-        if !is_awaited(state.call) {
+        if !waits_on(state.call) {
             return state.call;
         }
         state.listener = Listener::IdleThread;
         let waited = (inner.thread)
-            .wait_timeout_while(state, patience, |state| is_awaited(state.call))
+            .wait_timeout_while(state, patience, |state| waits_on(state.call))
             .unwrap_or_else(PoisonError::into_inner);
         let mut state = waited.0;
         state.listener = Listener::BusyThread;

@@ -2,19 +2,14 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering};
-
-/// For so many requests a peer is taken to send on: it may by chance have had its answer before the
-/// next one.
-const SENDS_ON_REQUESTS: u32 = 16;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The other end of a connection.
 #[derive(Debug)]
 pub struct Peer {
     address: SocketAddr,
     host: String,
-    /// Requests for which it is still taken to send on.
-    sends_on: AtomicU32,
+    only_waits: AtomicBool,
 }
 
 impl Peer {
@@ -25,24 +20,20 @@ impl Peer {
         Peer {
             address,
             host,
-            sends_on: AtomicU32::new(0),
+            only_waits: AtomicBool::new(true),
         }
     }
 
-    /// Notes a request that came, and whether it did while another was not answered yet.
-    pub fn note_request(&self, others_wait: bool) {
-        let left = match others_wait {
-            true => SENDS_ON_REQUESTS,
-            false => self.sends_on.load(Ordering::Relaxed).saturating_sub(1),
-        };
-        self.sends_on.store(left, Ordering::Relaxed);
+    /// Notes whether the peer is expected to send nothing more before it is answered.
+    pub fn set_only_waits(&self, only_waits: bool) {
+        self.only_waits.store(only_waits, Ordering::Relaxed);
     }
 
-    /// Whether the peer sends requests while it waits for answers: it is after throughput, and a little
-    /// later is early enough for it. One that has nothing on its way but what it waits for does not.
+    /// Whether the peer is expected to send nothing more before it is answered: whatever keeps it from
+    /// its answers keeps it from everything.
     #[must_use]
-    pub fn sends_on(&self) -> bool {
-        self.sends_on.load(Ordering::Relaxed) > 0
+    pub fn only_waits(&self) -> bool {
+        self.only_waits.load(Ordering::Relaxed)
     }
 
     /// Its address as Kafka shows it. Made once: many a request is about to note it.
@@ -71,28 +62,7 @@ fn host(ip: IpAddr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn who_waits_for_each_answer_does_not_send_on() {
-        let peer = Peer::at(SocketAddr::from(([127, 0, 0, 1], 9092)));
-        for _ in 0..3 {
-            peer.note_request(false);
-            assert!(!peer.sends_on());
-        }
-    }
-
-    #[test]
-    fn who_has_sent_on_is_taken_to_for_a_while() {
-        let peer = Peer::at(SocketAddr::from(([127, 0, 0, 1], 9092)));
-        peer.note_request(true);
-        for _ in 1..SENDS_ON_REQUESTS {
-            peer.note_request(false);
-            assert!(peer.sends_on());
-        }
-        peer.note_request(false);
-        assert!(!peer.sends_on());
-    }
+    use super::host;
 
     #[test]
     fn addresses_are_shown_as_java_shows_them() {

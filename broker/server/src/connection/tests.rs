@@ -5,15 +5,15 @@ use super::frames::FIRST_CHUNK_BYTES;
 use super::*;
 
 /// Echoes its frames; a frame that begins with `!` closes the connection, one that begins with
-/// `?` waits for a permit first, `@` asks whether the peer is seen to send on.
+/// `?` waits for a permit first, `@` asks whether the peer is seen to do nothing but wait.
 struct Echo(Arc<Semaphore>);
 
 #[async_trait::async_trait]
 impl Apply for Echo {
     async fn apply(&self, frame: Bytes, peer: &Peer) -> Reply {
-        let frame = match (frame.as_ref(), peer.sends_on()) {
-            (b"@", true) => Bytes::from_static(b"sends on"),
-            (b"@", false) => Bytes::from_static(b"waits"),
+        let frame = match (frame.as_ref(), peer.only_waits()) {
+            (b"@", true) => Bytes::from_static(b"waits"),
+            (b"@", false) => Bytes::from_static(b"sends on"),
             _ => frame,
         };
         let response = vec![
@@ -98,7 +98,7 @@ async fn replies_leave_in_order_while_waiting_overlaps() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_before_it_was_answered_is_seen_to_send_on() {
+async fn who_has_asked_before_it_was_answered_is_expected_to_again() {
     let mut session = session(1 << 20, 1 << 20);
     for _ in 0..3 {
         send(&mut session, b"@").await;
@@ -110,6 +110,8 @@ async fn who_asks_before_it_was_answered_is_seen_to_send_on() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     session.gate.add_permits(1);
     assert_eq!(receive(&mut session).await, b"?slow");
+    assert_eq!(receive(&mut session).await, b"waits");
+    send(&mut session, b"@").await;
     assert_eq!(receive(&mut session).await, b"sends on");
 }
 

@@ -257,6 +257,9 @@ impl Active {
     ) -> Option<Answered> {
         self.held.set(self.shard.members_bytes());
         let appended = self.append(partition, now, &step);
+        if !step.records.is_empty() {
+            partition.ask_for_commit(Urgency::Urgent);
+        }
         let mut answered = None;
         for (ticket, mut response) in step.replies {
             if let Err(problem) = &appended {
@@ -309,7 +312,7 @@ impl Active {
         batch: &BatchBuilder,
     ) -> Result<(), AppendProblem> {
         let rules = partition.produce_rules(now, true);
-        let appended = partition.append(batch.build()?, &rules, Urgency::Urgent)?;
+        let appended = partition.append(batch.build()?, &rules)?;
         self.end = self.end.max(appended.end);
         Ok(())
     }

@@ -22,8 +22,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) client_id: &'a str,
     host: &'a str,
     version: i16,
-    /// Whether it sends requests while it waits for answers.
-    pub(crate) sends_on: bool,
+    /// Whether it is expected to send nothing more before it is answered.
+    pub(crate) only_waits: bool,
 }
 
 impl<'a> Caller<'a> {
@@ -33,7 +33,7 @@ impl<'a> Caller<'a> {
             client_id: request.client_id.as_deref().unwrap_or_default(),
             host: peer.host(),
             version: request.version,
-            sends_on: peer.sends_on(),
+            only_waits: peer.only_waits(),
         }
     }
 

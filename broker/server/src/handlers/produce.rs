@@ -91,11 +91,7 @@ pub(crate) async fn apply(
     let acks = request.acks;
     let how = Append {
         version: answer.version,
-        // Nobody waits for the commit of the others.
-        urgency: match acks == -1 && !caller.sends_on {
-            true => Urgency::Urgent,
-            false => Urgency::CanWait,
-        },
+        urgency: urgency(acks, caller.only_waits),
     };
     let outcomes = match refused_whole(&request) {
         Some(refused) => refuse_all(&request, &refused),
@@ -123,6 +119,15 @@ pub(crate) async fn apply(
         let outcomes = wait_for_all(outcomes, Instant::now() + timeout).await;
         super::respond(&answer, &response(&outcomes)).map(Into::into)
     }))
+}
+
+/// How urgent the commit of what a request appends is. With less than `acks=all` its sender does not
+/// wait for it.
+fn urgency(acks: i16, only_waits: bool) -> Urgency {
+    match acks == -1 && only_waits {
+        true => Urgency::Urgent,
+        false => Urgency::CanWait,
+    }
 }
 
 fn is_settled(outcome: &PartitionOutcome) -> bool {
@@ -234,6 +239,12 @@ async fn append_all(
             partitions,
         });
     }
+    // Only now: a round that begins between two appends of a request takes one of them.
+    for outcome in outcomes.iter().flat_map(|topic| &topic.partitions) {
+        if let Ok(accepted) = &outcome.result {
+            accepted.partition.ask_for_commit(how.urgency);
+        }
+    }
     outcomes
 }
 
@@ -312,7 +323,7 @@ async fn append_one(
     }
     let now = shared.environment.now();
     let rules = partition.produce_rules(now, how.zstd_allowed());
-    let appended = append(shared, &partition, batch, rules, how.urgency).await;
+    let appended = append(shared, &partition, batch, rules).await;
     match appended {
         Ok(appended) => {
             shared
@@ -343,19 +354,18 @@ async fn append(
     partition: &Arc<Partition>,
     batch: Bytes,
     rules: ProduceRules,
-    urgency: Urgency,
 ) -> Result<Appended, ProduceFailure> {
     let is_work = partition.leading().is_some()
         && records::inspect(&batch, rules.zstd_allowed)
             .is_ok_and(|header| rules.recompresses(&header));
     let of = Arc::clone(partition);
     if !is_work {
-        let work = move || of.append(batch, &rules, urgency);
+        let work = move || of.append(batch, &rules);
         return shared.environment.run(Work::PageCache, work).await;
     }
     let validate = move || records::validate(batch, &rules);
     let valid = shared.environment.run(Work::Compute, validate).await?;
-    let work = move || of.append_valid(&valid, &rules, urgency);
+    let work = move || of.append_valid(&valid, &rules);
     shared.environment.run(Work::PageCache, work).await
 }
 
@@ -534,5 +544,18 @@ fn partition_response(outcome: &PartitionOutcome) -> PartitionProduceResponse<'_
                 .collect(),
             ..base
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_waits_for_all_and_does_nothing_else_is_in_a_hurry() {
+        assert_eq!(urgency(-1, true), Urgency::Urgent);
+        assert_eq!(urgency(-1, false), Urgency::CanWait);
+        assert_eq!(urgency(1, true), Urgency::CanWait);
+        assert_eq!(urgency(0, true), Urgency::CanWait);
     }
 }

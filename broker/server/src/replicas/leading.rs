@@ -17,6 +17,7 @@ use tracing::{debug, error, info, warn};
 use super::{Proof, Touched};
 use crate::authority::commit_batch;
 use crate::broker::Shared;
+use crate::commit::Urgency;
 use crate::environment::Work;
 use crate::membership::{self, MembershipError};
 use crate::partition::Partition;
@@ -170,7 +171,7 @@ async fn lead(
     if !partition.is_durable() {
         // Consumers have seen all of it: they must not meet an end below what they have read.
         debug!(topic = %partition.topic, partition = partition.index, "not led yet: what was recovered is not durable yet");
-        partition.ask_for_commit();
+        partition.ask_for_commit(Urgency::Urgent);
         return false;
     }
     let led = {

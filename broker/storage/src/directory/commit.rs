@@ -45,6 +45,10 @@ pub struct CommitRound {
     /// Whether another round is due: something was written meanwhile, or what this round reached
     /// is not recorded yet.
     pub more: bool,
+    /// Whether that is all: what this round reached is to be recorded. Nobody waits for it.
+    pub only_records: bool,
+    /// Whether logs that were called for have to wait for their turn in a later round.
+    pub puts_off: bool,
     /// Whether the disk was too full to record what the previous round reached, and log starts that
     /// moved: a later round does.
     pub unrecorded: bool,
@@ -87,9 +91,13 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
         true => lock(&shared.journaled).clone(),
         false => BTreeMap::new(),
     };
+    let mut done = CommitRound::default();
     if by_turns && settle == Settle::WhenFull {
         taken.retain(|id, _| !unsettled.contains_key(id));
-        taken = take_turns(shared, taken, journals.then(|| room.clone()));
+        let waiting = put_off(shared, &mut taken, journals.then(|| room.clone()));
+        done.puts_off = !waiting.is_empty();
+        // They still count as queued.
+        lock(&shared.dirty).extend(waiting);
     }
     // While one of these is left out the journal may hold more than the files.
     let must_settle: BTreeSet<u64> = unsettled.keys().copied().collect();
@@ -98,7 +106,6 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
         let mut turns = lock(&shared.turns);
         taken.keys().for_each(|id| turns.take(*id));
     }
-    let mut done = CommitRound::default();
     let mut captures = Vec::with_capacity(taken.len());
     let mut is_whole = true;
     for log in taken.into_values() {
@@ -150,6 +157,7 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
     let dirty = lock(&shared.dirty);
     let waits = dirty.keys().any(|id| !turns.is_in_want(*id));
     done.more = is_put_off || unrecorded || waits;
+    done.only_records = unrecorded && !is_put_off && !waits;
     if !done.more {
         // The next round comes after a pause, or with something new. Those that were left out earlier
         // and have had no other turn are told as well: else nobody would come for them.
@@ -163,19 +171,19 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
     Ok(done)
 }
 
-/// Takes of the dirty logs those that this round does, and puts the others back. `room` is that of the
-/// journal, where the round writes to it.
-fn take_turns(
+/// Takes out of the dirty logs those whose turn comes in a later round. `room` is that of the journal,
+/// where the round writes to it.
+fn put_off(
     shared: &Shared,
-    mut dirty: BTreeMap<u64, Arc<Log>>,
+    dirty: &mut BTreeMap<u64, Arc<Log>>,
     mut room: Option<Room>,
-) -> BTreeMap<u64, Arc<Log>> {
+) -> Vec<(u64, Arc<Log>)> {
     let most = shared.config.round_logs_max;
     if dirty.len() <= most {
-        return dirty;
+        return Vec::new();
     }
     let (mut with_records, mut others) = (Vec::new(), Vec::new());
-    for (id, log) in &dirty {
+    for (id, log) in dirty.iter() {
         match log.need(room.as_mut()) {
             Need::Journal => {}
             Need::Records => with_records.push(*id),
@@ -183,13 +191,10 @@ fn take_turns(
         }
     }
     let waiting = lock(&shared.turns).leave_waiting(with_records, others, most);
-    let waiting: Vec<_> = waiting
+    waiting
         .iter()
         .filter_map(|id| dirty.remove_entry(id))
-        .collect();
-    // They still count as queued.
-    lock(&shared.dirty).extend(waiting);
-    dirty
+        .collect()
 }
 
 /// What became of the record of the previous round.

@@ -35,7 +35,7 @@ fn a_round_publishes_and_the_next_records() {
     assert!(rig.directory.needs_commit());
     let round = rig.directory.commit_round().unwrap();
     assert_eq!(round.published.len(), 1);
-    assert!(round.more);
+    assert!(round.more && round.only_records && !round.puts_off);
     assert_eq!(rig.log.durable_end(), Offset(1));
     let round = rig.directory.commit_round().unwrap();
     assert!(round.published.is_empty() && !round.more);
@@ -87,7 +87,8 @@ fn new_logs_take_turns_and_hold_nobody_up() {
             _ => rig.directory.settle_round().unwrap(),
         };
         assert_eq!(rig.log.durable_end(), end, "round {rounds}");
-        assert!(round.more && round.published.len() <= most + 1);
+        assert!(round.more && round.puts_off && !round.only_records);
+        assert!(round.published.len() <= most + 1);
         seen.extend(round.published.iter().map(|log| log.name().partition));
         rounds += 1;
     }

@@ -1,0 +1,130 @@
+use futures::FutureExt as _;
+
+use super::*;
+
+fn round(more: bool, unrecorded: bool) -> CommitRound {
+    CommitRound {
+        more,
+        unrecorded,
+        ..CommitRound::default()
+    }
+}
+
+#[test]
+fn only_want_of_space_makes_a_pause() {
+    assert_eq!(after(&round(false, false), false), Next::WhenCalled);
+    assert_eq!(after(&round(false, true), false), Next::AfterPause);
+    assert_eq!(after(&round(true, true), false), Next::AtOnce);
+}
+
+#[test]
+fn nobody_waits_for_a_record() {
+    let round = CommitRound {
+        only_records: true,
+        ..round(true, false)
+    };
+    assert_eq!(after(&round, false), Next::ToRecord);
+    assert_eq!(after(&round, true), Next::WhenDue);
+}
+
+#[test]
+fn a_relaxed_directory_syncs_once_in_a_while_also_under_load() {
+    assert_eq!(after(&round(true, false), true), Next::WhenDue);
+    assert_eq!(after(&round(false, false), true), Next::WhenCalled);
+    assert_eq!(after(&round(true, true), true), Next::AfterPause);
+}
+
+/// Waits for nothing.
+const NONE: Patience = Patience {
+    next: Duration::ZERO,
+    more: Duration::ZERO,
+};
+
+/// Runs a chain of these rounds, with what others do during each. Returns how it ended, and how many ran.
+fn chain_of(
+    dirty: &Dirty,
+    patience: Option<Patience>,
+    stop: &CancellationToken,
+    rounds: &[(Next, bool, &dyn Fn())],
+) -> (Result<Next, ()>, usize) {
+    let mut left = rounds.iter();
+    let ended = chain(dirty, patience, stop, || {
+        let (next, puts_off, meanwhile) = left.next().ok_or(())?;
+        meanwhile();
+        Ok((*next, *puts_off))
+    });
+    (ended, rounds.len() - left.len())
+}
+
+fn nothing() {}
+
+#[test]
+fn rounds_follow_each_other_until_nobody_calls() {
+    let (dirty, stop) = (Dirty::default(), CancellationToken::new());
+    let calls = || dirty.mark(Urgency::Urgent);
+    let rounds: [(Next, bool, &dyn Fn()); 4] = [
+        (Next::AtOnce, false, &nothing),
+        (Next::ToRecord, false, &nothing),
+        (Next::WhenCalled, false, &calls),
+        (Next::WhenCalled, false, &nothing),
+    ];
+    let ended = chain_of(&dirty, Some(NONE), &stop, &rounds);
+    assert_eq!(ended, (Ok(Next::WhenCalled), 4));
+}
+
+#[test]
+fn a_call_that_the_next_round_answers_makes_no_third() {
+    let (dirty, stop) = (Dirty::default(), CancellationToken::new());
+    let calls = || dirty.mark(Urgency::Urgent);
+    let rounds: [(Next, bool, &dyn Fn()); 2] = [
+        (Next::AtOnce, false, &calls),
+        (Next::WhenCalled, false, &nothing),
+    ];
+    let ended = chain_of(&dirty, Some(NONE), &stop, &rounds);
+    assert_eq!(ended, (Ok(Next::WhenCalled), 2));
+}
+
+#[test]
+fn who_was_put_off_does_not_wait_for_more() {
+    let (dirty, stop) = (Dirty::default(), CancellationToken::new());
+    let calls = || dirty.mark(Urgency::CanWait);
+    let rounds: [(Next, bool, &dyn Fn()); 2] = [
+        (Next::AtOnce, true, &calls),
+        (Next::WhenCalled, false, &nothing),
+    ];
+    let for_ever = Patience {
+        more: Duration::MAX,
+        ..NONE
+    };
+    let ended = chain_of(&dirty, Some(for_ever), &stop, &rounds);
+    assert_eq!(ended, (Ok(Next::WhenCalled), 2));
+}
+
+#[test]
+fn a_pause_a_stop_and_a_thread_that_may_not_stay_end_a_chain() {
+    let (dirty, stop) = (Dirty::default(), CancellationToken::new());
+    let calls = || dirty.mark(Urgency::Urgent);
+    let paused: [(Next, bool, &dyn Fn()); 1] = [(Next::AfterPause, false, &calls)];
+    let ended = chain_of(&dirty, Some(NONE), &stop, &paused);
+    assert_eq!(ended, (Ok(Next::AfterPause), 1));
+    let busy: [(Next, bool, &dyn Fn()); 2] = [
+        (Next::AtOnce, false, &calls),
+        (Next::WhenCalled, false, &nothing),
+    ];
+    let ended = chain_of(&dirty, None, &stop, &busy);
+    assert_eq!(ended, (Ok(Next::AtOnce), 1));
+    stop.cancel();
+    let ended = chain_of(&dirty, Some(NONE), &stop, &busy);
+    assert_eq!(ended, (Ok(Next::AtOnce), 1));
+}
+
+#[test]
+fn after_a_failure_the_task_is_called_again() {
+    let (dirty, stop) = (Dirty::default(), CancellationToken::new());
+    dirty.mark(Urgency::Urgent);
+    let ended = chain_of(&dirty, Some(NONE), &stop, &[]);
+    assert_eq!(ended, (Err(()), 0));
+    assert_eq!(dirty.called().now_or_never(), None);
+    dirty.mark(Urgency::Urgent);
+    assert_eq!(dirty.called().now_or_never(), Some(()));
+}
