@@ -184,7 +184,7 @@ impl Rounds {
 }
 
 /// Runs rounds for as long as one must follow the other at once, or is called for soon. A round says
-/// what follows it, and whether it has put off some of those that had called.
+/// what follows it, and whether it has put off what had been called for.
 fn chain<E>(
     dirty: &Dirty,
     patience: Option<Patience>,
@@ -205,7 +205,13 @@ fn chain<E>(
         let goes_on = match listens.as_ref().filter(|_| !stop.is_cancelled()) {
             None => false,
             Some((calls, patience)) => match next {
-                Next::AtOnce => true,
+                Next::AtOnce => {
+                    // A request that is just being appended calls when all of it is there.
+                    if !puts_off {
+                        calls.called_within(patience.more);
+                    }
+                    true
+                }
                 Next::ToRecord => {
                     // Something that comes soon takes the record along.
                     calls.called_within(patience.more);

@@ -331,7 +331,7 @@ impl Partition {
         drop(leading);
         if appended.is_err() {
             // A directory that has failed is noticed by its commit loop.
-            self.dirty.mark(Urgency::Urgent);
+            self.dirty.mark(Urgency::CanWait);
         }
         let appended = appended?;
         // In relaxed mode what is written counts as durable at once.

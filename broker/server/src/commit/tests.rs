@@ -40,6 +40,12 @@ const NONE: Patience = Patience {
     more: Duration::ZERO,
 };
 
+/// Waits until more is called for, however long that takes.
+const FOR_EVER: Patience = Patience {
+    more: Duration::MAX,
+    ..NONE
+};
+
 /// Runs a chain of these rounds, with what others do during each. Returns how it ended, and how many ran.
 fn chain_of(
     dirty: &Dirty,
@@ -92,11 +98,21 @@ fn who_was_put_off_does_not_wait_for_more() {
         (Next::AtOnce, true, &calls),
         (Next::WhenCalled, false, &nothing),
     ];
-    let for_ever = Patience {
-        more: Duration::MAX,
-        ..NONE
-    };
-    let ended = chain_of(&dirty, Some(for_ever), &stop, &rounds);
+    let ended = chain_of(&dirty, Some(FOR_EVER), &stop, &rounds);
+    assert_eq!(ended, (Ok(Next::WhenCalled), 2));
+}
+
+#[test]
+fn a_round_at_once_waits_for_the_call_of_what_is_being_appended() {
+    let (dirty, stop) = (Dirty::default(), CancellationToken::new());
+    let rounds: [(Next, bool, &dyn Fn()); 2] = [
+        (Next::AtOnce, false, &nothing),
+        (Next::WhenCalled, false, &nothing),
+    ];
+    let ended = std::thread::scope(|scope| {
+        scope.spawn(|| dirty.mark_when_waited_for(Urgency::Urgent));
+        chain_of(&dirty, Some(FOR_EVER), &stop, &rounds)
+    });
     assert_eq!(ended, (Ok(Next::WhenCalled), 2));
 }
 

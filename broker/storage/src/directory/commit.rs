@@ -47,7 +47,8 @@ pub struct CommitRound {
     pub more: bool,
     /// Whether that is all: what this round reached is to be recorded. Nobody waits for it.
     pub only_records: bool,
-    /// Whether logs that were called for have to wait for their turn in a later round.
+    /// Whether something that was called for has to wait for a later round: logs for their turn, or the
+    /// settling of a directory that is not idle.
     pub puts_off: bool,
     /// Whether the disk was too full to record what the previous round reached, and log starts that
     /// moved: a later round does.
@@ -91,11 +92,14 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
         true => lock(&shared.journaled).clone(),
         false => BTreeMap::new(),
     };
-    let mut done = CommitRound::default();
+    let mut done = CommitRound {
+        puts_off: is_put_off,
+        ..CommitRound::default()
+    };
     if by_turns && settle == Settle::WhenFull {
         taken.retain(|id, _| !unsettled.contains_key(id));
         let waiting = put_off(shared, &mut taken, journals.then(|| room.clone()));
-        done.puts_off = !waiting.is_empty();
+        done.puts_off |= !waiting.is_empty();
         // They still count as queued.
         lock(&shared.dirty).extend(waiting);
     }

@@ -41,15 +41,19 @@ fn a_call_during_the_work_is_left_to_the_task_when_the_thread_goes() {
     assert!(is_called(&dirty));
 }
 
-/// Calls as soon as the thread waits, which then waits no longer.
+impl Dirty {
+    /// Calls as soon as a thread waits, which then waits no longer.
+    pub(in crate::commit) fn mark_when_waited_for(&self, urgency: Urgency) {
+        while self.state().listener != Listener::IdleThread {
+            std::thread::yield_now();
+        }
+        self.mark(urgency);
+    }
+}
+
 fn call_while_waiting(dirty: &Dirty, urgency: Urgency, wait: impl FnOnce()) {
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while dirty.state().listener != Listener::IdleThread {
-                std::thread::yield_now();
-            }
-            dirty.mark(urgency);
-        });
+        scope.spawn(|| dirty.mark_when_waited_for(urgency));
         wait();
     });
 }
