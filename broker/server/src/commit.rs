@@ -84,45 +84,45 @@ pub async fn run(
     dirty: Dirty,
     stop: CancellationToken,
 ) {
-    let is_relaxed = shared.config.durability == Durability::Relaxed;
-    let published = Arc::new(Published::default());
+    let rounds = Arc::new(Rounds {
+        shared: Arc::clone(shared),
+        directory,
+        is_relaxed: shared.config.durability == Durability::Relaxed,
+        dirty,
+        published: Published::default(),
+        stop,
+    });
     loop {
         let settles = tokio::select! {
             biased;
-            () = stop.cancelled() => return,
-            () = dirty.called() => false,
+            () = rounds.stop.cancelled() => return,
+            () = rounds.dirty.called() => false,
             // A deletion or a roll that failed fails the directory as well, and nobody appends to
             // a failed one: without a look of its own the process would never say so (P6).
             () = tokio::time::sleep(IDLE_INTERVAL) => {
-                let rests = directory.is_settled() && !directory.needs_commit();
-                if !directory.is_failed() && rests {
+                let rests = rounds.directory.is_settled() && !rounds.directory.needs_commit();
+                if !rounds.directory.is_failed() && rests {
                     continue;
                 }
                 true
             }
         };
-        if is_relaxed {
+        if rounds.is_relaxed {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = rounds.stop.cancelled() => return,
                 () = tokio::time::sleep(RELAXED_ROUND_INTERVAL) => {}
             }
         }
-        let rounds = Rounds {
-            shared: Arc::clone(shared),
-            directory: Arc::clone(&directory),
-            dirty: dirty.clone(),
-            published: Arc::clone(&published),
-            stop: stop.clone(),
-        };
-        let job = move || rounds.run(settles);
-        match while_telling(shared, &published, job).await {
-            Ok(Next::AfterPause) => retry(&dirty, &stop).await,
-            Ok(Next::AtOnce | Next::ToRecord | Next::WhenDue) => dirty.mark(Urgency::Urgent),
+        let running = Arc::clone(&rounds);
+        let job = move || running.run(settles);
+        match while_telling(shared, &rounds.published, job).await {
+            Ok(Next::AfterPause) => retry(&rounds.dirty, &rounds.stop).await,
+            Ok(Next::AtOnce | Next::ToRecord | Next::WhenDue) => rounds.dirty.mark(Urgency::Urgent),
             Ok(Next::WhenCalled) => {}
             Err(failure) => {
-                error!(directory = %directory.path().display(), error = %failure, "log directory failed");
-                shared.partitions.directory_failed(&directory);
+                error!(directory = %rounds.directory.path().display(), error = %failure, "log directory failed");
+                shared.partitions.directory_failed(&rounds.directory);
                 return;
             }
         }
@@ -155,19 +155,20 @@ async fn while_telling<T: Send + 'static>(
     }
 }
 
-/// Rounds that are one piece of work.
+/// The rounds of a directory.
 struct Rounds {
     shared: Arc<Shared>,
     directory: Arc<LogDirectory>,
+    is_relaxed: bool,
     dirty: Dirty,
-    published: Arc<Published>,
+    published: Published,
     stop: CancellationToken,
 }
 
 impl Rounds {
+    /// Runs those that are one piece of work.
     fn run(&self, settles: bool) -> Result<Next, DirectoryFailed> {
-        let is_relaxed = self.shared.config.durability == Durability::Relaxed;
-        let stays = self.shared.environment.spawner.may_stay() && !is_relaxed;
+        let stays = self.shared.environment.spawner.may_stay() && !self.is_relaxed;
         let mut settles = settles;
         let round = || {
             // Once: what comes meanwhile is load, and that is what the journal is for.
@@ -177,7 +178,7 @@ impl Rounds {
             };
             self.shared.metrics.committed();
             self.published.add(&round);
-            Ok((after(&round, is_relaxed), round.puts_off))
+            Ok((after(&round, self.is_relaxed), round.puts_off))
         };
         chain(&self.dirty, stays.then_some(PATIENCE), &self.stop, round)
     }

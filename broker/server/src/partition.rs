@@ -329,11 +329,8 @@ impl Partition {
             .log
             .append_as_leader(batch, epoch, rules.now, log_append_time);
         drop(leading);
-        if appended.is_err() {
-            // A directory that has failed is noticed by its commit loop.
-            self.dirty.mark(Urgency::CanWait);
-        }
-        let appended = appended?;
+        // A directory that has failed is noticed by its commit loop.
+        let appended = appended.inspect_err(|_| self.dirty.mark(Urgency::CanWait))?;
         // In relaxed mode what is written counts as durable at once.
         self.publish();
         Ok(appended)

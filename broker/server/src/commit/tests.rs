@@ -46,12 +46,15 @@ const FOR_EVER: Patience = Patience {
     ..NONE
 };
 
+/// What a round says of itself, and what others do during it.
+type Step<'a> = (Next, bool, &'a dyn Fn());
+
 /// Runs a chain of these rounds, with what others do during each. Returns how it ended, and how many ran.
 fn chain_of(
     dirty: &Dirty,
     patience: Option<Patience>,
     stop: &CancellationToken,
-    rounds: &[(Next, bool, &dyn Fn())],
+    rounds: &[Step<'_>],
 ) -> (Result<Next, ()>, usize) {
     let mut left = rounds.iter();
     let ended = chain(dirty, patience, stop, || {
@@ -64,11 +67,19 @@ fn chain_of(
 
 fn nothing() {}
 
+/// A round that another follows at once, and that.
+fn two_rounds(puts_off: bool, meanwhile: &dyn Fn()) -> [Step<'_>; 2] {
+    [
+        (Next::AtOnce, puts_off, meanwhile),
+        (Next::WhenCalled, false, &nothing),
+    ]
+}
+
 #[test]
 fn rounds_follow_each_other_until_nobody_calls() {
     let (dirty, stop) = (Dirty::default(), CancellationToken::new());
     let calls = || dirty.mark(Urgency::Urgent);
-    let rounds: [(Next, bool, &dyn Fn()); 4] = [
+    let rounds: [Step<'_>; 4] = [
         (Next::AtOnce, false, &nothing),
         (Next::ToRecord, false, &nothing),
         (Next::WhenCalled, false, &calls),
@@ -82,10 +93,7 @@ fn rounds_follow_each_other_until_nobody_calls() {
 fn a_call_that_the_next_round_answers_makes_no_third() {
     let (dirty, stop) = (Dirty::default(), CancellationToken::new());
     let calls = || dirty.mark(Urgency::Urgent);
-    let rounds: [(Next, bool, &dyn Fn()); 2] = [
-        (Next::AtOnce, false, &calls),
-        (Next::WhenCalled, false, &nothing),
-    ];
+    let rounds = two_rounds(false, &calls);
     let ended = chain_of(&dirty, Some(NONE), &stop, &rounds);
     assert_eq!(ended, (Ok(Next::WhenCalled), 2));
 }
@@ -94,10 +102,7 @@ fn a_call_that_the_next_round_answers_makes_no_third() {
 fn who_was_put_off_does_not_wait_for_more() {
     let (dirty, stop) = (Dirty::default(), CancellationToken::new());
     let calls = || dirty.mark(Urgency::CanWait);
-    let rounds: [(Next, bool, &dyn Fn()); 2] = [
-        (Next::AtOnce, true, &calls),
-        (Next::WhenCalled, false, &nothing),
-    ];
+    let rounds = two_rounds(true, &calls);
     let ended = chain_of(&dirty, Some(FOR_EVER), &stop, &rounds);
     assert_eq!(ended, (Ok(Next::WhenCalled), 2));
 }
@@ -105,10 +110,7 @@ fn who_was_put_off_does_not_wait_for_more() {
 #[test]
 fn a_round_at_once_waits_for_the_call_of_what_is_being_appended() {
     let (dirty, stop) = (Dirty::default(), CancellationToken::new());
-    let rounds: [(Next, bool, &dyn Fn()); 2] = [
-        (Next::AtOnce, false, &nothing),
-        (Next::WhenCalled, false, &nothing),
-    ];
+    let rounds = two_rounds(false, &nothing);
     let ended = std::thread::scope(|scope| {
         scope.spawn(|| dirty.mark_when_waited_for(Urgency::Urgent));
         chain_of(&dirty, Some(FOR_EVER), &stop, &rounds)
@@ -120,13 +122,10 @@ fn a_round_at_once_waits_for_the_call_of_what_is_being_appended() {
 fn a_pause_a_stop_and_a_thread_that_may_not_stay_end_a_chain() {
     let (dirty, stop) = (Dirty::default(), CancellationToken::new());
     let calls = || dirty.mark(Urgency::Urgent);
-    let paused: [(Next, bool, &dyn Fn()); 1] = [(Next::AfterPause, false, &calls)];
+    let paused: [Step<'_>; 1] = [(Next::AfterPause, false, &calls)];
     let ended = chain_of(&dirty, Some(NONE), &stop, &paused);
     assert_eq!(ended, (Ok(Next::AfterPause), 1));
-    let busy: [(Next, bool, &dyn Fn()); 2] = [
-        (Next::AtOnce, false, &calls),
-        (Next::WhenCalled, false, &nothing),
-    ];
+    let busy = two_rounds(false, &calls);
     let ended = chain_of(&dirty, None, &stop, &busy);
     assert_eq!(ended, (Ok(Next::AtOnce), 1));
     stop.cancel();

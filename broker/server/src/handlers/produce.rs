@@ -89,14 +89,17 @@ pub(crate) async fn apply(
     request: ProduceRequest<'_>,
 ) -> Reply {
     let acks = request.acks;
-    let how = Append {
-        version: answer.version,
-        urgency: urgency(acks, caller.only_waits),
-    };
     let outcomes = match refused_whole(&request) {
         Some(refused) => refuse_all(&request, &refused),
-        None => append_all(shared, how, caller.client_id, frame, &request).await,
+        None => append_all(shared, answer.version, caller.client_id, frame, &request).await,
     };
+    // Only now: a round that begins between two appends of a request takes one of them.
+    for outcome in outcomes.iter().flat_map(|topic| &topic.partitions) {
+        if let Ok(accepted) = &outcome.result {
+            let urgency = urgency(acks, caller.only_waits);
+            accepted.partition.ask_for_commit(urgency);
+        }
+    }
     if acks == 0 {
         // There is no response to carry an error, so that an error closes the connection.
         let failed = outcomes
@@ -180,23 +183,9 @@ fn refuse_all(request: &ProduceRequest<'_>, refused: &Refused) -> Vec<TopicOutco
         .collect()
 }
 
-/// How the batches of a request are to be appended.
-#[derive(Clone, Copy)]
-struct Append {
-    /// Of the request.
-    version: i16,
-    urgency: Urgency,
-}
-
-impl Append {
-    fn zstd_allowed(self) -> bool {
-        self.version >= ZSTD_VERSION_MIN
-    }
-}
-
 async fn append_all(
     shared: &Arc<Shared>,
-    how: Append,
+    version: i16,
     client_id: &str,
     frame: &Bytes,
     request: &ProduceRequest<'_>,
@@ -204,7 +193,7 @@ async fn append_all(
     let has_acks = (-1..=1).contains(&request.acks);
     let mut outcomes = Vec::with_capacity(request.topic_data.len());
     for ((name, topic_id), asked) in by_topic(request) {
-        let by_id = how.version >= TOPIC_ID_VERSION_MIN;
+        let by_id = version >= TOPIC_ID_VERSION_MIN;
         let id = if by_id {
             shared.topic_name(topic_id).map(|_| topic_id)
         } else {
@@ -215,15 +204,22 @@ async fn append_all(
             let result = match id {
                 Some(id) if !has_acks => {
                     let code = ErrorCode::InvalidRequiredAcks;
-                    Err(refused_untried(shared, how, id, data, code))
+                    Err(refused_untried(shared, version, id, data, code))
                 }
                 Some(id) if !may_write(shared, id, client_id) => {
                     let code = ErrorCode::InvalidTopicException;
-                    Err(refused_untried(shared, how, id, data, code))
+                    Err(refused_untried(shared, version, id, data, code))
                 }
                 Some(id) => {
-                    let records = data.records.as_ref();
-                    append_one(shared, how, frame, (id, data.index), records).await
+                    append_one(
+                        shared,
+                        version,
+                        frame,
+                        id,
+                        data.index,
+                        data.records.as_ref(),
+                    )
+                    .await
                 }
                 None if by_id => Err(Refused::new(ErrorCode::UnknownTopicId)),
                 None => Err(Refused::new(ErrorCode::UnknownTopicOrPartition)),
@@ -238,12 +234,6 @@ async fn append_all(
             id: topic_id,
             partitions,
         });
-    }
-    // Only now: a round that begins between two appends of a request takes one of them.
-    for outcome in outcomes.iter().flat_map(|topic| &topic.partitions) {
-        if let Ok(accepted) = &outcome.result {
-            accepted.partition.ask_for_commit(how.urgency);
-        }
     }
     outcomes
 }
@@ -262,7 +252,7 @@ fn may_write(shared: &Shared, id: TopicId, client_id: &str) -> bool {
 /// batch at all.
 fn refused_untried(
     shared: &Shared,
-    how: Append,
+    version: i16,
     id: TopicId,
     data: &PartitionProduceData<'_>,
     code: ErrorCode,
@@ -274,7 +264,7 @@ fn refused_untried(
         Some(Blob::Borrowed(bytes)) => *bytes,
         _ => &[],
     };
-    match records::inspect(bytes, how.zstd_allowed()) {
+    match records::inspect(bytes, version >= ZSTD_VERSION_MIN) {
         Err(error) if error.is_before_the_log() => {
             Refused::with_message(code_of(error.kind()), error)
         }
@@ -284,9 +274,10 @@ fn refused_untried(
 
 async fn append_one(
     shared: &Arc<Shared>,
-    how: Append,
+    version: i16,
     frame: &Bytes,
-    (id, index): (TopicId, i32),
+    id: TopicId,
+    index: i32,
     records: Option<&Blob<'_>>,
 ) -> Result<Accepted, Refused> {
     let Some(partition) = shared.partitions.get(id, index) else {
@@ -322,7 +313,7 @@ async fn append_one(
         });
     }
     let now = shared.environment.now();
-    let rules = partition.produce_rules(now, how.zstd_allowed());
+    let rules = partition.produce_rules(now, version >= ZSTD_VERSION_MIN);
     let appended = append(shared, &partition, batch, rules).await;
     match appended {
         Ok(appended) => {
