@@ -106,6 +106,10 @@ pub(crate) struct Commits {
     /// The connections; each waits for an answer before it commits again.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) connections: u16,
+    /// How many commits are asked for in a second, by all connections together and evenly; by default as
+    /// many as are answered.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
     /// How long, in seconds.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) seconds: u64,

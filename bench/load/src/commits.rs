@@ -1,11 +1,12 @@
-//! Offsets: as fast as they are answered, one at a time on each connection.
+//! Offsets, one at a time on each connection: as fast as they are answered, or at a rate. At a rate an
+//! answer that comes late delays no question's time, and its lateness counts as latency of the next.
 
 use std::time::Duration;
 
 use esker_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, offset_commit_request};
 use futures::future::try_join_all;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::arguments::Commits;
 use crate::call::{Failure, Link};
@@ -68,15 +69,14 @@ pub(crate) async fn run(target: &Target, options: &Commits) -> Result<(), Failur
     let began = Instant::now();
     let until = began + Duration::from_secs(options.seconds);
     let committing = links.iter().zip(0..).map(|(link, connection)| {
-        let groups = (0..).map(move |round| {
-            turn(
-                connection,
-                options.connections.into(),
-                round,
-                options.groups,
-            )
+        let connections = u32::from(options.connections);
+        let turns = (0..).map(move |round| Turn {
+            group: group(connection, connections, round, options.groups),
+            due: options
+                .rate
+                .map(|rate| began + due(connection, connections, round, rate)),
         });
-        keep_committing(link, target, &topic, groups, until)
+        keep_committing(link, target, &topic, turns, until)
     });
     let mut latencies = Latencies::new();
     for more in try_join_all(committing).await? {
@@ -96,21 +96,31 @@ pub(crate) async fn run(target: &Target, options: &Commits) -> Result<(), Failur
     Ok(())
 }
 
+/// One commit of a connection.
+struct Turn {
+    group: u32,
+    /// When, where it does not follow the answer to the last.
+    due: Option<Instant>,
+}
+
 async fn keep_committing(
     link: &Link,
     target: &Target,
     topic: &Topic,
-    groups: impl Iterator<Item = u32>,
+    turns: impl Iterator<Item = Turn>,
     until: Instant,
 ) -> Result<Latencies, Failure> {
     let mut latencies = Latencies::new();
-    for (offset, group) in (0..).zip(groups) {
-        let asked = Instant::now();
+    for (offset, turn) in (0..).zip(turns) {
+        let asked = turn.due.unwrap_or_else(Instant::now);
         if asked >= until {
             break;
         }
+        if turn.due.is_some() {
+            sleep_until(asked).await;
+        }
         let author = Author {
-            group: &format!("{}-{group}", target.name),
+            group: &format!("{}-{}", target.name, turn.group),
             member_id: "",
             epoch: -1,
         };
@@ -121,9 +131,20 @@ async fn keep_committing(
 }
 
 /// Which group a connection commits for in a round: all connections together come to all groups.
-fn turn(connection: u32, connections: u32, round: u32, groups: u32) -> u32 {
-    let turn = u64::from(connection) + u64::from(connections) * u64::from(round);
+fn group(connection: u32, connections: u32, round: u32, groups: u32) -> u32 {
+    let turn = number(connection, connections, round);
     u32::try_from(turn % u64::from(groups)).unwrap_or(0)
+}
+
+/// When a connection commits in a round, from the beginning: all connections together `rate` times a second.
+fn due(connection: u32, connections: u32, round: u32, rate: u32) -> Duration {
+    let nanos = u128::from(number(connection, connections, round)) * 1_000_000_000;
+    Duration::from_nanos(u64::try_from(nanos / u128::from(rate)).unwrap_or(u64::MAX))
+}
+
+/// The number of a commit among those of all connections.
+fn number(connection: u32, connections: u32, round: u32) -> u64 {
+    u64::from(connection) + u64::from(connections) * u64::from(round)
 }
 
 #[cfg(test)]
@@ -137,11 +158,21 @@ mod tests {
         for (groups, connections) in [(1, 1), (10, 5), (10, 3), (1000, 100), (7, 20), (100, 64)] {
             let rounds = 0..groups;
             let turns = rounds.flat_map(|round| {
-                (0..connections).map(move |at| turn(at, connections, round, groups))
+                (0..connections).map(move |at| group(at, connections, round, groups))
             });
             let seen: BTreeSet<u32> = turns.collect();
             let all: BTreeSet<u32> = (0..groups).collect();
             assert_eq!(seen, all, "{groups} groups, {connections} connections");
         }
+    }
+
+    #[test]
+    fn at_a_rate_all_connections_together_commit_evenly() {
+        let mut times: Vec<Duration> = (0..50)
+            .flat_map(|round| (0..20).map(move |connection| due(connection, 20, round, 500)))
+            .collect();
+        times.sort();
+        let steps = (0..1000).map(|number| Duration::from_millis(2) * number);
+        assert_eq!(times, steps.collect::<Vec<_>>());
     }
 }
