@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// How much the caller is in a hurry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +32,28 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     call: Option<Urgency>,
+    /// How many of the calls are urgent.
+    urgent: usize,
+    /// With how many urgent calls the thread goes on that waits for more.
+    enough: usize,
     listener: Listener,
+}
+
+/// For whom a round waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Crowd {
+    /// How many urgent calls are expected.
+    pub(super) calls: usize,
+    /// How long those that are there already wait for the others.
+    pub(super) patience: Duration,
+}
+
+impl Crowd {
+    /// Nobody is expected.
+    pub(super) const NOBODY: Crowd = Crowd {
+        calls: 0,
+        patience: Duration::ZERO,
+    };
 }
 
 /// Who is told of the next call.
@@ -50,10 +72,15 @@ impl Dirty {
     /// Asks for a round.
     pub fn mark(&self, urgency: Urgency) {
         let mut state = self.state();
-        if state.call >= Some(urgency) {
+        let is_first = state.call < Some(urgency);
+        let is_urgent = urgency == Urgency::Urgent;
+        if is_urgent {
+            state.urgent += 1;
+        }
+        if !is_first && !(is_urgent && state.urgent == state.enough) {
             return;
         }
-        state.call = Some(urgency);
+        state.call = state.call.max(Some(urgency));
         let listener = state.listener;
         // Who is woken needs the lock.
         drop(state);
@@ -72,9 +99,16 @@ impl Dirty {
         }
     }
 
-    /// Answers what calls there are, before the work that they ask for.
-    pub(super) fn answer(&self) {
-        self.state().call = None;
+    /// Answers what calls there are, before the work that they ask for. How many of them are urgent.
+    pub(super) fn answer(&self) -> usize {
+        let mut state = self.state();
+        state.call = None;
+        std::mem::take(&mut state.urgent)
+    }
+
+    /// How many urgent calls nobody has answered yet.
+    pub(super) fn urgent(&self) -> usize {
+        self.state().urgent
     }
 
     /// Makes this thread the one that is told, until it lets go.
@@ -95,31 +129,43 @@ pub(super) struct ThreadListens<'a>(&'a Dirty);
 impl ThreadListens<'_> {
     /// Waits for a call, for so long. Whether there is one.
     pub(super) fn called_within(&self, patience: Duration) -> bool {
-        self.wait_while(patience, |call| call.is_none()).is_some()
+        let state = self.wait_while(self.0.state(), patience, |state| state.call.is_none());
+        state.call.is_some()
     }
 
-    /// Where there are calls and none is urgent: waits for more, until one is, for so long.
-    pub(super) fn gather(&self, patience: Duration) {
-        self.wait_while(patience, |call| call == Some(Urgency::CanWait));
+    /// Where there are calls: waits for more. For so long while none is urgent, and then until as many
+    /// are as are expected, for as long as those may wait.
+    pub(super) fn gather(&self, patience: Duration, crowd: Crowd) {
+        let began = Instant::now();
+        let state = self.wait_while(self.0.state(), patience, |state| {
+            state.call == Some(Urgency::CanWait)
+        });
+        if state.urgent == 0 || state.urgent >= crowd.calls {
+            return;
+        }
+        let patience = (crowd.patience).min(patience.saturating_sub(began.elapsed()));
+        let mut state = state;
+        state.enough = crowd.calls;
+        let mut state = self.wait_while(state, patience, |state| state.urgent < crowd.calls);
+        state.enough = 0;
     }
 
-    fn wait_while(
-        &self,
+    fn wait_while<'d>(
+        &'d self,
+        mut state: MutexGuard<'d, State>,
         patience: Duration,
-        waits_on: impl Fn(Option<Urgency>) -> bool,
-    ) -> Option<Urgency> {
-        let inner = &self.0.0;
-        let mut state = self.0.state();
-        if !waits_on(state.call) {
-            return state.call;
+        waits_on: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'d, State> {
+        if !waits_on(&state) || patience.is_zero() {
+            return state;
         }
         state.listener = Listener::IdleThread;
-        let waited = (inner.thread)
-            .wait_timeout_while(state, patience, |state| waits_on(state.call))
+        let waited = (self.0.0.thread)
+            .wait_timeout_while(state, patience, |state| waits_on(state))
             .unwrap_or_else(PoisonError::into_inner);
         let mut state = waited.0;
         state.listener = Listener::BusyThread;
-        state.call
+        state
     }
 }
 

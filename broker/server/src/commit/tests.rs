@@ -34,6 +34,17 @@ fn a_relaxed_directory_syncs_once_in_a_while_also_under_load() {
     assert_eq!(after(&round(true, true), true), Next::AfterPause);
 }
 
+#[test]
+fn a_round_expects_as_many_as_waited_at_the_same_time_and_no_few() {
+    let took = Duration::from_micros(150);
+    let crowd = crowd_after(5, CROWD_MIN, took);
+    assert_eq!((crowd.calls, crowd.patience), (CROWD_MIN + 5, took));
+    // A lone client, and a few, are not held up.
+    for answered in 0..CROWD_MIN {
+        assert_eq!(crowd_after(answered, 0, took).calls, 0);
+    }
+}
+
 /// Waits for nothing.
 const NONE: Patience = Patience {
     next: Duration::ZERO,

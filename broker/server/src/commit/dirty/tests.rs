@@ -74,7 +74,9 @@ fn an_urgent_call_ends_the_wait_for_more() {
     let dirty = Dirty::default();
     let thread = dirty.listen();
     dirty.mark(Urgency::CanWait);
-    call_while_waiting(&dirty, Urgency::Urgent, || thread.gather(Duration::MAX));
+    call_while_waiting(&dirty, Urgency::Urgent, || {
+        thread.gather(Duration::MAX, Crowd::NOBODY);
+    });
     assert_eq!(dirty.state().call, Some(Urgency::Urgent));
 }
 
@@ -83,12 +85,75 @@ fn more_is_waited_for_only_where_somebody_calls_and_nobody_is_in_a_hurry() {
     let dirty = Dirty::default();
     let thread = dirty.listen();
     // These return at once.
-    thread.gather(Duration::MAX);
+    thread.gather(Duration::MAX, Crowd::NOBODY);
     dirty.mark(Urgency::Urgent);
     dirty.mark(Urgency::CanWait);
-    thread.gather(Duration::MAX);
+    thread.gather(Duration::MAX, Crowd::NOBODY);
     dirty.answer();
     dirty.mark(Urgency::CanWait);
-    thread.gather(Duration::ZERO);
+    thread.gather(Duration::ZERO, Crowd::NOBODY);
     assert!(is_called(&dirty));
+}
+
+const CROWD: Crowd = Crowd {
+    calls: 3,
+    patience: Duration::MAX,
+};
+
+#[test]
+fn a_crowd_is_waited_for_until_the_last_of_it_calls() {
+    let dirty = Dirty::default();
+    let thread = dirty.listen();
+    dirty.mark(Urgency::Urgent);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            dirty.mark_when_waited_for(Urgency::Urgent);
+            // Counts for nobody.
+            dirty.mark(Urgency::CanWait);
+            dirty.mark(Urgency::Urgent);
+        });
+        thread.gather(Duration::MAX, CROWD);
+    });
+    assert_eq!(dirty.answer(), 3);
+    assert_eq!(dirty.urgent(), 0);
+    // What comes during the work counts for the next.
+    dirty.mark(Urgency::Urgent);
+    assert_eq!(dirty.urgent(), 1);
+}
+
+#[test]
+fn a_crowd_that_is_there_or_has_no_time_is_not_waited_for() {
+    let dirty = Dirty::default();
+    let thread = dirty.listen();
+    // Nobody calls at all.
+    thread.gather(Duration::MAX, CROWD);
+    dirty.mark(Urgency::Urgent);
+    let hasty = Crowd {
+        patience: Duration::ZERO,
+        ..CROWD
+    };
+    thread.gather(Duration::MAX, hasty);
+    // Nobody waits for longer than for those who are in no hurry.
+    thread.gather(Duration::ZERO, CROWD);
+    dirty.mark(Urgency::Urgent);
+    dirty.mark(Urgency::Urgent);
+    dirty.mark(Urgency::Urgent);
+    thread.gather(Duration::MAX, CROWD);
+    assert_eq!(dirty.answer(), 4);
+}
+
+#[test]
+fn the_first_urgent_call_begins_the_wait_for_its_crowd() {
+    let dirty = Dirty::default();
+    let thread = dirty.listen();
+    dirty.mark(Urgency::CanWait);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..3 {
+                dirty.mark_when_waited_for(Urgency::Urgent);
+            }
+        });
+        thread.gather(Duration::MAX, CROWD);
+    });
+    assert_eq!(dirty.answer(), 3);
 }
