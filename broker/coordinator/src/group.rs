@@ -57,19 +57,19 @@ pub(crate) enum Timer {
     ExpireOffsets,
 }
 
-/// One event: what it may look at, and what it gives.
-pub(crate) struct Turn<'t> {
+/// One event: what it may look at, and what it gives. Its records may borrow from the request.
+pub(crate) struct Turn<'t, 'r> {
     pub(crate) view: View<'t>,
     pub(crate) timers: &'t mut Timers<Timer>,
     pub(crate) random: &'t mut Random,
     /// Replayed once the event was handled.
-    pub(crate) records: Vec<Record<'static>>,
+    pub(crate) records: Vec<Record<'r>>,
     pub(crate) replies: Vec<(Ticket, Response)>,
     /// Whether a consumer group that these records turn into a classic one rebalances at once.
     pub(crate) rebalances_when_downgraded: bool,
 }
 
-impl Turn<'_> {
+impl Turn<'_, '_> {
     pub(crate) fn reply(&mut self, ticket: Ticket, response: Response) {
         self.replies.push((ticket, response));
     }

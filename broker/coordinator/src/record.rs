@@ -32,8 +32,8 @@ pub enum RecordError {
     Encode(#[from] EncodeError),
 }
 
-/// Most keys and values fit; larger ones grow the buffer.
-const BYTES_EXPECTED: usize = 128;
+/// Most records fit; larger ones grow the buffer.
+const BYTES_EXPECTED: usize = 256;
 
 macro_rules! records {
     ($($(#[$doc:meta])* $name:ident($key:ident, $value:ty, $written:literal)),+ $(,)?) => {
@@ -65,15 +65,14 @@ macro_rules! records {
                 })
             }
 
-            fn encode(&self) -> Result<Bytes, RecordError> {
-                let mut writer = Writer::with_capacity(BYTES_EXPECTED);
+            fn encode(&self, writer: &mut Writer) -> Result<(), RecordError> {
                 match self {
                     $(Key::$name(key) => {
                         writer.int16(<$key<'static>>::RECORD_TYPE);
-                        esker_protocol::primitive::Encode::encode(key, &mut writer, 0)?;
+                        esker_protocol::primitive::Encode::encode(key, writer, 0)?;
                     })+
                 }
-                Ok(writer.into_bytes())
+                Ok(())
             }
 
             /// Reads the value of a record with this key. A version above the known ones is read as
@@ -94,16 +93,15 @@ macro_rules! records {
         }
 
         impl Value<'_> {
-            fn encode(&self) -> Result<Bytes, RecordError> {
-                let mut writer = Writer::with_capacity(BYTES_EXPECTED);
+            fn encode(&self, writer: &mut Writer) -> Result<(), RecordError> {
                 match self {
                     $(Value::$name(value) => {
                         let version = self.version($written);
                         writer.int16(version);
-                        esker_protocol::primitive::Encode::encode(value, &mut writer, version)?;
+                        esker_protocol::primitive::Encode::encode(value, writer, version)?;
                     })+
                 }
-                Ok(writer.into_bytes())
+                Ok(())
             }
 
             fn version(&self, written: i16) -> i16 {
@@ -191,7 +189,30 @@ impl<'a> Record<'a> {
     /// # Errors
     /// A string is longer than the format can say.
     pub fn encode(&self) -> Result<(Bytes, Option<Bytes>), RecordError> {
-        let value = self.value.as_ref().map(Value::encode).transpose()?;
-        Ok((self.key.encode()?, value))
+        let mut writer = Writer::with_capacity(BYTES_EXPECTED);
+        let (key, value) = self.encode_with(&mut writer)?;
+        let value = value.map(Bytes::copy_from_slice);
+        Ok((Bytes::copy_from_slice(key), value))
+    }
+
+    /// The same, in the memory of a writer, whatever that holds: one serves for many records.
+    ///
+    /// # Errors
+    /// A string is longer than the format can say.
+    pub fn encode_with<'w>(
+        &self,
+        writer: &'w mut Writer,
+    ) -> Result<(&'w [u8], Option<&'w [u8]>), RecordError> {
+        writer.clear();
+        self.key.encode(writer)?;
+        let key_bytes = writer.len();
+        if let Some(value) = &self.value {
+            value.encode(writer)?;
+        }
+        // No record has a blob, which would be a chunk of its own.
+        let bytes = writer.buffered();
+        let key = bytes.get(..key_bytes).unwrap_or_default();
+        let value = bytes.get(key_bytes..).unwrap_or_default();
+        Ok((key, self.value.as_ref().map(|_| value)))
     }
 }

@@ -201,7 +201,7 @@ impl Shard {
     }
 
     /// Ends the load: timers start.
-    pub fn loaded(&mut self, view: &View<'_>) -> Step {
+    pub fn loaded(&mut self, view: &View<'_>) -> Step<'static> {
         self.is_loaded = true;
         let mut turn = Turn::new(view, &mut self.timers, &mut self.random);
         let mut members_bytes = 0;
@@ -227,13 +227,13 @@ impl Shard {
     }
 
     /// Handles a request. Its answer is in this step or in a later one.
-    pub fn handle(
+    pub fn handle<'r>(
         &mut self,
-        request: &Request<'_>,
+        request: &'r Request<'_>,
         ticket: Ticket,
         context: &RequestContext<'_>,
         view: &View<'_>,
-    ) -> Step {
+    ) -> Step<'r> {
         self.waiting.insert(ticket);
         if let Some(error) = self.overload(request, view) {
             let response = Shard::refuse(request, context.version, error);
@@ -286,7 +286,7 @@ impl Shard {
     }
 
     /// Serves what is due, not more than a constant amount of it.
-    pub fn tick(&mut self, view: &View<'_>) -> Step {
+    pub fn tick(&mut self, view: &View<'_>) -> Step<'static> {
         let mut step = Step {
             is_atomic: true,
             ..Step::default()
@@ -308,7 +308,7 @@ impl Shard {
         step
     }
 
-    fn ring(&mut self, timer: Timer, view: &View<'_>) -> Step {
+    fn ring(&mut self, timer: Timer, view: &View<'_>) -> Step<'static> {
         let (group_id, given) = match &timer {
             Timer::ExpireOffsets => return self.expire_offsets(view),
             Timer::Classic { group, kind } => {
@@ -346,7 +346,7 @@ impl Shard {
         self.finish(Some(&**group_id), given, view)
     }
 
-    fn expire_offsets(&mut self, view: &View<'_>) -> Step {
+    fn expire_offsets(&mut self, view: &View<'_>) -> Step<'static> {
         let settings = view.configuration.settings();
         let from = self.expires_next.take().unwrap_or_else(|| Arc::from(""));
         let mut records = Vec::new();
@@ -379,7 +379,11 @@ impl Shard {
     }
 
     /// Topics are gone: so are the offsets that were committed for them.
-    pub fn topics_deleted(&mut self, topics: &[(String, TopicId)], view: &View<'_>) -> Step {
+    pub fn topics_deleted(
+        &mut self,
+        topics: &[(String, TopicId)],
+        view: &View<'_>,
+    ) -> Step<'static> {
         let given = Given {
             records: self.state.offsets.delete_topics(topics),
             ..Given::default()
@@ -388,7 +392,12 @@ impl Shard {
     }
 
     /// Replays what an event gave. `group_id` is the group that it was for.
-    fn finish(&mut self, group_id: Option<&str>, given: Given, view: &View<'_>) -> Step {
+    fn finish<'r>(
+        &mut self,
+        group_id: Option<&str>,
+        given: Given<'r>,
+        view: &View<'_>,
+    ) -> Step<'r> {
         self.apply(&given.records);
         let mut step = Step {
             records: given.records,
@@ -421,7 +430,7 @@ impl Shard {
         step
     }
 
-    fn apply(&mut self, records: &[Record<'static>]) {
+    fn apply(&mut self, records: &[Record<'_>]) {
         for record in records {
             let position = self.next_position;
             self.replay(record, position, Timestamp::NONE);
@@ -505,15 +514,15 @@ impl Shard {
 
 /// What an event gave.
 #[derive(Debug, Default)]
-pub(crate) struct Given {
-    records: Vec<Record<'static>>,
+pub(crate) struct Given<'r> {
+    records: Vec<Record<'r>>,
     replies: Vec<(Ticket, Response)>,
     is_atomic: bool,
     rebalances_when_downgraded: bool,
 }
 
-impl Given {
-    fn reply(ticket: Ticket, response: Response) -> Given {
+impl Given<'_> {
+    fn reply(ticket: Ticket, response: Response) -> Self {
         Given {
             replies: vec![(ticket, response)],
             ..Given::default()
@@ -521,8 +530,8 @@ impl Given {
     }
 }
 
-impl<'t> Turn<'t> {
-    fn new(view: &View<'t>, timers: &'t mut Timers<Timer>, random: &'t mut Random) -> Turn<'t> {
+impl<'t, 'r> Turn<'t, 'r> {
+    fn new(view: &View<'t>, timers: &'t mut Timers<Timer>, random: &'t mut Random) -> Turn<'t, 'r> {
         Turn {
             view: *view,
             timers,
@@ -533,7 +542,7 @@ impl<'t> Turn<'t> {
         }
     }
 
-    fn give(self) -> Given {
+    fn give(self) -> Given<'r> {
         Given {
             records: self.records,
             replies: self.replies,

@@ -131,12 +131,12 @@ impl Response {
     }
 }
 
-/// What one event gives.
+/// What one event gives. The records may borrow from the request.
 #[derive(Debug, Default)]
-pub struct Step {
+pub struct Step<'r> {
     /// What the host appends, in order. If `is_atomic`, they fit into one batch and are appended as
     /// one; otherwise any prefix of them may survive a crash.
-    pub records: Vec<Record<'static>>,
+    pub records: Vec<Record<'r>>,
     /// Whether the records stand or fall together.
     pub is_atomic: bool,
     /// Replies that the host sends once the records, and all before them, are committed.

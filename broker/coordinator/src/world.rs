@@ -92,7 +92,7 @@ impl World {
         self.now.monotonic_ms
     }
 
-    fn step(&mut self, event: impl FnOnce(&mut Shard, &View<'_>) -> Step) -> usize {
+    fn step<'r>(&mut self, event: impl FnOnce(&mut Shard, &View<'_>) -> Step<'r>) -> usize {
         let view = View {
             topics: &NoTopics,
             configuration: &Configured {

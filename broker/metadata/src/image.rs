@@ -298,6 +298,20 @@ impl Image {
             .filter(|(_, topic)| topic.value.state != TopicState::Creating)
     }
 
+    /// The id of a topic that clients see.
+    #[must_use]
+    pub fn visible_id(&self, name: &str) -> Option<TopicId> {
+        let topic = &self.topic(name)?.value;
+        (topic.state != TopicState::Creating).then_some(topic.topic_id)
+    }
+
+    /// The name of a topic that clients see.
+    #[must_use]
+    pub fn visible_name(&self, id: TopicId) -> Option<&str> {
+        let (name, topic) = self.topic_by_id(id)?;
+        (topic.value.state != TopicState::Creating).then_some(name)
+    }
+
     /// The topics that are created or grow: what the controller has still to do.
     pub fn unsettled_topics(&self) -> impl Iterator<Item = (&str, &Arc<Versioned<TopicValue>>)> {
         self.unsettled

@@ -163,18 +163,13 @@ impl Shared {
     /// The id of a topic that clients can see.
     #[must_use]
     pub fn topic_id(&self, name: &str) -> Option<TopicId> {
-        let image = self.image();
-        let topic = image.topic(name)?;
-        (topic.value.state != esker_metadata::values::TopicState::Creating)
-            .then_some(topic.value.topic_id)
+        self.image().visible_id(name)
     }
 
     /// The name of a topic that clients can see.
     #[must_use]
     pub fn topic_name(&self, id: TopicId) -> Option<String> {
-        let image = self.image();
-        let (name, topic) = image.topic_by_id(id)?;
-        (topic.value.state != esker_metadata::values::TopicState::Creating).then(|| name.to_owned())
+        self.image().visible_name(id).map(str::to_owned)
     }
 
     /// Leader and leader epoch of a partition, as the image has them.

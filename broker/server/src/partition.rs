@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 use bytes::Bytes;
 use esker_metadata::Revision;
 use esker_protocol::records::{
-    self, Caps, ProduceError, ProduceRules, ProducedBatch, TimestampType, Validation,
+    self, BuiltBatch, Caps, ProduceError, ProduceRules, ProducedBatch, TimestampType, Validation,
 };
 use esker_protocol::{LeaderEpoch, Offset, Timestamp, TopicId};
 use esker_storage::{AppendError, Appended, ChangeError, Log, LogDirectory};
@@ -305,6 +305,19 @@ impl Partition {
         // Nothing is looked at for a partition that would refuse it.
         self.leading().ok_or(ProduceFailure::NotLeader)?;
         self.append_valid(&records::validate(batch, rules)?, rules)
+    }
+
+    /// As [`Partition::append`], for a batch of this broker's own.
+    ///
+    /// # Errors
+    /// The batch is refused; nothing was written.
+    pub fn append_built(
+        &self,
+        batch: BuiltBatch,
+        rules: &ProduceRules,
+    ) -> Result<Appended, ProduceFailure> {
+        self.leading().ok_or(ProduceFailure::NotLeader)?;
+        self.append_valid(&records::validate_built(batch, rules)?, rules)
     }
 
     /// Appends a batch that was validated by these rules, as [`Partition::append`] does.

@@ -237,7 +237,7 @@ impl ClassicGroup {
     }
 
     /// Answers every waiting join and sync with an error.
-    pub(crate) fn release(&mut self, error: ErrorCode, turn: &mut Turn<'_>) {
+    pub(crate) fn release(&mut self, error: ErrorCode, turn: &mut Turn<'_, '_>) {
         for (member_id, member) in &mut self.members {
             if let Some(waiting) = member.waiting_join.take() {
                 self.joining -= 1;
@@ -265,14 +265,14 @@ impl ClassicGroup {
         }
     }
 
-    fn set_session_timer(&self, member_id: &Arc<str>, delay_ms: i64, turn: &mut Turn<'_>) {
+    fn set_session_timer(&self, member_id: &Arc<str>, delay_ms: i64, turn: &mut Turn<'_, '_>) {
         let due_ms = turn.due_in(delay_ms);
         let timer = self.timer(TimerKind::Session(member_id.clone()));
         turn.timers.set(timer, due_ms);
     }
 
     /// The member's session starts anew.
-    pub(crate) fn renew_session(&self, member_id: &str, turn: &mut Turn<'_>) {
+    pub(crate) fn renew_session(&self, member_id: &str, turn: &mut Turn<'_, '_>) {
         if let Some((member_id, member)) = self.members.get_key_value(member_id) {
             self.set_session_timer(member_id, i64::from(member.session_timeout_ms), turn);
         }
@@ -370,7 +370,7 @@ impl ClassicGroup {
     }
 
     /// Removes a member, or an id that was handed out; if it waits, it is told that it is unknown.
-    fn remove(&mut self, member_id: &Arc<str>, turn: &mut Turn<'_>) {
+    fn remove(&mut self, member_id: &Arc<str>, turn: &mut Turn<'_, '_>) {
         self.take_pending(member_id);
         self.pending_syncs.remove(member_id);
         let timer = self.timer(TimerKind::Session(member_id.clone()));
@@ -456,7 +456,7 @@ pub(crate) struct WaitingJoin {
 }
 
 impl WaitingJoin {
-    fn reply(self, mut response: JoinGroupResponse<'static>, turn: &mut Turn<'_>) {
+    fn reply(self, mut response: JoinGroupResponse<'static>, turn: &mut Turn<'_, '_>) {
         // Before version 7 a missing protocol name is written as an empty one.
         if self.version < 7 && response.protocol_name.is_none() {
             response.protocol_name = Some("".into());

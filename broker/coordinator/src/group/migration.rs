@@ -37,7 +37,7 @@ pub(crate) fn consumer_heartbeat(
     request: &ConsumerGroupHeartbeatRequest<'_>,
     ticket: Ticket,
     context: &RequestContext<'_>,
-    turn: &mut Turn<'_>,
+    turn: &mut Turn<'_, '_>,
 ) {
     let response = upgrade_by(classic, request, context, turn);
     let response = response.unwrap_or_else(Refusal::into_response);
@@ -49,7 +49,7 @@ fn upgrade_by(
     classic: &mut ClassicGroup,
     request: &ConsumerGroupHeartbeatRequest<'_>,
     context: &RequestContext<'_>,
-    turn: &mut Turn<'_>,
+    turn: &mut Turn<'_, '_>,
 ) -> Result<ConsumerGroupHeartbeatResponse<'static>, Refusal> {
     let view = turn.view;
     check_heartbeat(request, context.version, view.configuration.settings())?;
@@ -144,7 +144,7 @@ pub(crate) fn join(
     request: &JoinGroupRequest<'_>,
     ticket: Ticket,
     context: &RequestContext<'_>,
-    turn: &mut Turn<'_>,
+    turn: &mut Turn<'_, '_>,
 ) {
     let response = group.classic_join(request, context, turn);
     // Unlike one to a classic group, such a refusal names no member.
@@ -161,7 +161,7 @@ pub(crate) fn sync(
     request: &SyncGroupRequest<'_>,
     ticket: Ticket,
     _context: &RequestContext<'_>,
-    turn: &mut Turn<'_>,
+    turn: &mut Turn<'_, '_>,
 ) {
     let response = group.classic_sync(request, turn);
     let response = response.unwrap_or_else(|error| SyncGroupResponse {
@@ -177,7 +177,7 @@ pub(crate) fn heartbeat(
     request: &HeartbeatRequest<'_>,
     ticket: Ticket,
     _context: &RequestContext<'_>,
-    turn: &mut Turn<'_>,
+    turn: &mut Turn<'_, '_>,
 ) {
     let error = match group.classic_heartbeat(request, turn) {
         Ok(()) => ErrorCode::None,
@@ -196,7 +196,7 @@ pub(crate) fn leave(
     request: &LeaveGroupRequest<'_>,
     ticket: Ticket,
     context: &RequestContext<'_>,
-    turn: &mut Turn<'_>,
+    turn: &mut Turn<'_, '_>,
 ) {
     let code = |answer: &Result<(), ErrorCode>| match answer {
         Ok(()) => ErrorCode::None.code(),

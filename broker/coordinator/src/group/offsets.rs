@@ -12,6 +12,7 @@ pub(crate) mod commit;
 mod expire;
 pub(crate) mod fetch;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -195,15 +196,15 @@ impl Offsets {
 /// The record that deletes an offset.
 fn tombstone(group: &str, topic: &str, partition: i32) -> Record<'static> {
     Record {
-        key: key(group, topic, partition),
+        key: key(group.to_owned().into(), topic.to_owned().into(), partition),
         value: None,
     }
 }
 
-fn key(group: &str, topic: &str, partition: i32) -> Key<'static> {
+fn key<'r>(group: Cow<'r, str>, topic: Cow<'r, str>, partition: i32) -> Key<'r> {
     Key::OffsetCommit(OffsetCommitKey {
-        group: group.to_owned().into(),
-        topic: topic.to_owned().into(),
+        group,
+        topic,
         partition,
     })
 }
@@ -220,14 +221,15 @@ fn insert<V>(
     value: V,
 ) -> Option<V> {
     // Names are only copied when they are new: most commits are to where one was before.
-    if !groups.contains_key(group) {
-        groups.insert(Arc::from(group), Partitions::new());
-    }
-    let topics = groups.get_mut(group)?;
-    if !topics.contains_key(topic) {
-        topics.insert(Arc::from(topic), BTreeMap::new());
-    }
-    topics.get_mut(topic)?.insert(partition, value)
+    let topics = match groups.get_mut(group) {
+        Some(topics) => topics,
+        None => groups.entry(Arc::from(group)).or_default(),
+    };
+    let partitions = match topics.get_mut(topic) {
+        Some(partitions) => partitions,
+        None => topics.entry(Arc::from(topic)).or_default(),
+    };
+    partitions.insert(partition, value)
 }
 
 fn remove<V>(groups: &mut Groups<V>, group: &str, topic: &str, partition: i32) -> Option<V> {

@@ -45,7 +45,7 @@ pub(super) fn group_id<'r>(request: &'r Request<'_>) -> Option<&'r str> {
 }
 
 /// What is wrong with a request whatever the group is.
-fn check(request: &Request<'_>, turn: &Turn<'_>) -> Result<(), ErrorCode> {
+fn check(request: &Request<'_>, turn: &Turn<'_, '_>) -> Result<(), ErrorCode> {
     let settings = turn.view.configuration.settings();
     match request {
         Request::JoinGroup(_)
@@ -93,16 +93,16 @@ impl State {
         self.groups.insert(id, group);
     }
 
-    fn is_full(&self, turn: &Turn<'_>) -> bool {
+    fn is_full(&self, turn: &Turn<'_, '_>) -> bool {
         self.groups.len() >= turn.view.configuration.settings().groups_max
     }
 
-    pub(super) fn dispatch(
+    pub(super) fn dispatch<'r>(
         &mut self,
-        request: &Request<'_>,
+        request: &'r Request<'_>,
         ticket: Ticket,
         context: &RequestContext<'_>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, 'r>,
     ) {
         let held = |state: &State| match group_id(request).and_then(|id| state.groups.get(id)) {
             Some(Group::Classic(group)) => group.bytes(),
@@ -131,12 +131,12 @@ impl State {
     }
 
     /// The response; none if it comes later or was given.
-    fn answer(
+    fn answer<'r>(
         &mut self,
-        request: &Request<'_>,
+        request: &'r Request<'_>,
         ticket: Ticket,
         context: &RequestContext<'_>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, 'r>,
     ) -> Result<Option<Response>, ErrorCode> {
         let version = context.version;
         let response = match request {
@@ -207,7 +207,7 @@ impl State {
         request: &JoinGroupRequest<'_>,
         ticket: Ticket,
         context: &RequestContext<'_>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) -> Result<(), ErrorCode> {
         let is_unknown = request.member_id.is_empty();
         let is_full = self.is_full(turn);
@@ -239,7 +239,7 @@ impl State {
         request: &SyncGroupRequest<'_>,
         ticket: Ticket,
         context: &RequestContext<'_>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) -> Result<(), ErrorCode> {
         match self.groups.get_mut(&*request.group_id) {
             Some(Group::Classic(group)) => group.sync(request, ticket, turn),
@@ -256,7 +256,7 @@ impl State {
         request: &ConsumerGroupHeartbeatRequest<'_>,
         ticket: Ticket,
         context: &RequestContext<'_>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) -> Result<Option<Response>, ErrorCode> {
         let group_id = &*request.group_id;
         let is_full = self.is_full(turn);
@@ -283,11 +283,11 @@ impl State {
         Ok(Some(Response::ConsumerGroupHeartbeat(response)))
     }
 
-    fn commit(
+    fn commit<'r>(
         &self,
-        request: &OffsetCommitRequest<'_>,
+        request: &'r OffsetCommitRequest<'_>,
         version: i16,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, 'r>,
     ) -> Result<Response, ErrorCode> {
         let group = self.groups.get(&*request.group_id);
         if group.is_none() && self.is_full(turn) {
@@ -300,7 +300,7 @@ impl State {
     fn delete_offsets(
         &self,
         request: &OffsetDeleteRequest<'_>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) -> Result<Response, ErrorCode> {
         let group = self.groups.get(&*request.group_id);
         let group = group.ok_or(ErrorCode::GroupIdNotFound)?;
@@ -308,7 +308,7 @@ impl State {
         Ok(Response::OffsetDelete(response))
     }
 
-    fn delete_group(&self, group_id: &str, turn: &mut Turn<'_>) -> Result<(), ErrorCode> {
+    fn delete_group(&self, group_id: &str, turn: &mut Turn<'_, '_>) -> Result<(), ErrorCode> {
         let group = self.groups.get(group_id);
         let group = group.ok_or(ErrorCode::GroupIdNotFound)?;
         if !group.is_empty() {
@@ -340,7 +340,7 @@ impl State {
     fn describe_consumer(
         &self,
         group_id: &str,
-        turn: &Turn<'_>,
+        turn: &Turn<'_, '_>,
     ) -> DescribedConsumerGroup<'static> {
         let message = match self.groups.get(group_id) {
             Some(Group::Consumer(group)) => return group.describe(&turn.view),
@@ -380,7 +380,7 @@ fn leave(
     group: &mut ClassicGroup,
     request: &LeaveGroupRequest<'_>,
     version: i16,
-    turn: &mut Turn<'_>,
+    turn: &mut Turn<'_, '_>,
 ) -> LeaveGroupResponse<'static> {
     if version < LEAVE_MEMBERS_VERSION_MIN {
         let member = MemberIdentity {

@@ -312,6 +312,52 @@ fn a_nullable_tagged_structure_is_null_by_0() {
 }
 
 #[test]
+fn a_tagged_field_says_its_size_whatever_that_is() {
+    let large = Bytes::from(vec![7; SHARED_CHUNK_BYTES_MIN]);
+    for length in [0, 1, 127, 128, 300, 16_383, 16_384] {
+        let text = "x".repeat(length);
+        let mut writer = Writer::new();
+        writer.int8(1);
+        let written = writer.tagged(3, |writer| {
+            writer.put_slice(text.as_bytes());
+            // One within the other, with what elsewhere is a chunk of its own.
+            writer.tagged(200, |writer| {
+                writer.records(&Blob::Shared(large.clone()), true)
+            })
+        });
+        written.expect("encodes");
+        writer.int8(2);
+        let bytes = writer.into_bytes();
+        let mut reader = Reader::new(&bytes);
+        assert_eq!(reader.int8(), Ok(1));
+        assert_eq!(reader.unsigned_varint(), Ok(3));
+        let size = reader.unsigned_varint().expect("a size") as usize;
+        assert_eq!(reader.remaining().len(), size + 1, "{length}");
+        let rest = bytes.slice(bytes.len() - size - 1..);
+        let mut reader = Reader::new(&rest[length..]);
+        assert_eq!(reader.unsigned_varint(), Ok(200));
+        let inner = reader.unsigned_varint().expect("a size") as usize;
+        assert_eq!(reader.remaining().len(), inner + 1, "{length}");
+        assert_eq!(rest.last(), Some(&2));
+    }
+}
+
+#[test]
+fn a_writer_that_is_cleared_begins_anew() {
+    let mut writer = Writer::new();
+    writer.int32(1);
+    let large = Blob::Shared(Bytes::from(vec![7; SHARED_CHUNK_BYTES_MIN]));
+    writer.records(&large, true).expect("encodes");
+    writer.int8(2);
+    assert_eq!(writer.buffered(), [2]);
+    writer.clear();
+    assert!(writer.is_empty());
+    writer.int8(3);
+    assert_eq!((writer.len(), writer.buffered()), (1, &[3][..]));
+    assert_eq!(writer.into_bytes(), Bytes::from_static(&[3]));
+}
+
+#[test]
 fn blobs_are_equal_by_their_bytes() {
     let chunks = Blob::Chunks(vec![
         Bytes::from_static(b"ab"),

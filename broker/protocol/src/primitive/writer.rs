@@ -21,6 +21,8 @@ pub struct Writer {
     /// The bytes of `first` and `chunks`.
     chunked_bytes: usize,
     buffer: BytesMut,
+    /// How many tagged fields are under way, one within the other: their bytes stay in the buffer.
+    open_fields: u32,
 }
 
 impl Writer {
@@ -49,6 +51,20 @@ impl Writer {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What was written since the last chunk ended: all of it where no [`Blob`] was written.
+    #[must_use]
+    pub fn buffered(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Forgets what was written, and keeps the room for it.
+    pub fn clear(&mut self) {
+        self.first = None;
+        self.chunks.clear();
+        self.chunked_bytes = 0;
+        self.buffer.clear();
     }
 
     /// What was written, in order, without empty chunks.
@@ -103,7 +119,7 @@ impl Writer {
     }
 
     fn put_shared(&mut self, bytes: &Bytes) {
-        if bytes.len() < SHARED_CHUNK_BYTES_MIN {
+        if bytes.len() < SHARED_CHUNK_BYTES_MIN || self.open_fields > 0 {
             self.buffer.put_slice(bytes);
             return;
         }
@@ -405,19 +421,32 @@ impl Writer {
         tag: u32,
         encode: impl FnOnce(&mut Writer) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
-        let mut field = Writer::new();
-        encode(&mut field)?;
-        let length = field.len();
-        let size = u32::try_from(length).map_err(|_| EncodeError::TooLong {
-            length,
-            max: LENGTH_MAX,
-        })?;
         self.unsigned_varint(tag);
-        self.unsigned_varint(size);
-        field
-            .finish()
-            .iter()
-            .for_each(|chunk| self.put_shared(chunk));
+        // Nearly every field takes one byte for its size; for a longer one what follows moves up.
+        let size_at = self.buffer.len();
+        self.buffer.put_u8(0);
+        let start = self.buffer.len();
+        self.open_fields += 1;
+        let encoded = encode(self);
+        self.open_fields -= 1;
+        encoded?;
+        let length = self.buffer.len().saturating_sub(start);
+        if length > LENGTH_MAX {
+            return Err(EncodeError::TooLong {
+                length,
+                max: LENGTH_MAX,
+            });
+        }
+        if length < 0x80 {
+            if let Some(size) = self.buffer.get_mut(size_at) {
+                *size = length as u8;
+            }
+            return Ok(());
+        }
+        let field = self.buffer.split_off(start);
+        self.buffer.truncate(size_at);
+        self.unsigned_varint(length as u32);
+        self.buffer.put_slice(&field);
         Ok(())
     }
 }

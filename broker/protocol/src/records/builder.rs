@@ -80,7 +80,10 @@ pub enum BuildError {
 #[derive(Debug, Clone, Default)]
 pub struct BatchBuilder {
     options: BatchOptions,
-    records: Vec<u8>,
+    /// Room for the header, then the records; nothing before the first.
+    bytes: Vec<u8>,
+    /// Whether some record has no key, or another timestamp than the first.
+    is_mixed: bool,
     count: i32,
     last_offset_delta: Option<i32>,
     /// Base and maximum.
@@ -95,6 +98,13 @@ impl BatchBuilder {
             options,
             ..BatchBuilder::default()
         }
+    }
+
+    /// The same with room for records of so many bytes together.
+    #[must_use]
+    pub fn with_room_for(mut self, records_bytes: usize) -> BatchBuilder {
+        self.bytes.reserve(BatchHeader::BYTES + records_bytes);
+        self
     }
 
     /// Adds a record behind the last; on an error the batch is as before.
@@ -139,18 +149,24 @@ impl BatchBuilder {
         let record_bytes = varint_bytes(body) + body.unsigned_abs() as usize;
         length(self.size_estimate() + record_bytes)?;
 
-        self.records.reserve(record_bytes);
-        put_varint(&mut self.records, body);
-        self.records.push(0);
-        put_varlong(&mut self.records, timestamp_delta);
-        put_varint(&mut self.records, offset_delta);
-        put_nullable(&mut self.records, key);
-        put_nullable(&mut self.records, value);
-        put_varint(&mut self.records, length_of(headers.len()));
-        for header in headers {
-            put_nullable(&mut self.records, Some(header.key));
-            put_nullable(&mut self.records, header.value);
+        let out = &mut self.bytes;
+        if out.is_empty() {
+            out.reserve(BatchHeader::BYTES + record_bytes);
+            out.resize(BatchHeader::BYTES, 0);
         }
+        out.reserve(record_bytes);
+        put_varint(out, body);
+        out.push(0);
+        put_varlong(out, timestamp_delta);
+        put_varint(out, offset_delta);
+        put_nullable(out, key);
+        put_nullable(out, value);
+        put_varint(out, length_of(headers.len()));
+        for header in headers {
+            put_nullable(out, Some(header.key));
+            put_nullable(out, header.value);
+        }
+        self.is_mixed |= key.is_none() || timestamp != base;
         self.count += 1;
         self.last_offset_delta = Some(offset_delta);
         self.timestamps = Some((base, max.max(timestamp)));
@@ -172,7 +188,11 @@ impl BatchBuilder {
     /// The size of the batch as it is, without compression.
     #[must_use]
     pub fn size_estimate(&self) -> usize {
-        BatchHeader::BYTES + self.records.len()
+        self.bytes.len().max(BatchHeader::BYTES)
+    }
+
+    fn records(&self) -> &[u8] {
+        self.bytes.get(BatchHeader::BYTES..).unwrap_or_default()
     }
 
     /// The upper bound of what one more record adds.
@@ -188,17 +208,44 @@ impl BatchBuilder {
 
     /// The finished batch.
     pub fn build(&self) -> Result<Bytes, BuildError> {
-        let (base_timestamp, max_timestamp) = self.timestamps.ok_or(BuildError::Empty)?;
         let options = &self.options;
         let compressed;
         let payload = match options.compression {
-            Compression::None => &self.records,
+            Compression::None => self.records(),
             codec => {
-                compressed =
-                    compression::compress(codec, options.compression_level, &self.records)?;
+                let level = options.compression_level;
+                compressed = compression::compress(codec, level, self.records())?;
                 &compressed
             }
         };
+        let header = self.header(payload)?;
+        let mut batch = BytesMut::with_capacity(header.size_in_bytes());
+        batch.extend_from_slice(&header.to_bytes());
+        batch.extend_from_slice(payload);
+        Ok(batch.freeze())
+    }
+
+    /// The finished batch, with what is known of it: see [`validate_built`](super::validate_built).
+    pub fn into_built(mut self) -> Result<BuiltBatch, BuildError> {
+        let is_mixed = self.is_mixed;
+        if self.options.compression != Compression::None {
+            let bytes = self.build()?;
+            return Ok(BuiltBatch { bytes, is_mixed });
+        }
+        let header = self.header(self.records())?;
+        if let Some(room) = self.bytes.first_chunk_mut() {
+            header.write_to(room);
+        }
+        Ok(BuiltBatch {
+            bytes: self.bytes.into(),
+            is_mixed,
+        })
+    }
+
+    /// The header of a batch with this payload.
+    fn header(&self, payload: &[u8]) -> Result<BatchHeader, BuildError> {
+        let (base_timestamp, max_timestamp) = self.timestamps.ok_or(BuildError::Empty)?;
+        let options = &self.options;
         let size = BatchHeader::BYTES + payload.len();
         let mut header = BatchHeader {
             base_offset: options.base_offset,
@@ -220,11 +267,16 @@ impl BatchBuilder {
             records_count: self.count,
         };
         header.crc = header.crc_with_payload(payload);
-        let mut batch = BytesMut::with_capacity(size);
-        batch.extend_from_slice(&header.to_bytes());
-        batch.extend_from_slice(payload);
-        Ok(batch.freeze())
+        Ok(header)
     }
+}
+
+/// A batch that this process has just built.
+#[derive(Debug, Clone)]
+pub struct BuiltBatch {
+    pub(super) bytes: Bytes,
+    /// Whether some record has no key, or another timestamp than the first.
+    pub(super) is_mixed: bool,
 }
 
 pub(super) fn length(bytes: usize) -> Result<i32, BuildError> {

@@ -29,14 +29,14 @@ mod varint;
 
 pub use attributes::{Attributes, TimestampType, UnknownCompression};
 pub use batch::{Batch, Batches, whole_batches};
-pub use builder::{BatchBuilder, BatchOptions, BuildError};
+pub use builder::{BatchBuilder, BatchOptions, BuildError, BuiltBatch};
 pub use compression::{Caps, Compression};
 pub use control::{ControlError, ControlType, EndTransactionMarker, control_type};
 pub use crc::{Crc32c, crc32c, crc32c_combine, crc32c_replace_front};
 pub use header::{BatchError, BatchHeader, MAGIC, NO_SEQUENCE, increment_sequence, stamp};
 pub use produced::{
     ProduceError, ProduceErrorKind, ProduceRules, ProducedBatch, RejectedRecord, Target,
-    Validation, inspect, is_transactional, validate,
+    Validation, inspect, is_transactional, validate, validate_built,
 };
 pub use record::{Header, Headers, Record, RecordIter, Records, RecordsError};
 pub use rewrite::{emptied, rewrite};

@@ -12,14 +12,15 @@ mod walk;
 
 use bytes::Bytes;
 
-use super::attributes::{TimestampType, UnknownCompression};
+use super::attributes::{Attributes, TimestampType, UnknownCompression};
+use super::builder::BuiltBatch;
 use super::compression::{Caps, Compression};
 use super::crc::crc32c;
 use super::header::{
     BatchError, BatchHeader, CRC_COVERS_FROM, LENGTH_MIN_OF_ANY_FORMAT, MAGIC, peek, total_bytes,
 };
 use super::record::RecordsError;
-use crate::Timestamp;
+use crate::{Offset, Timestamp};
 
 /// How much of a produced batch is looked at.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -371,6 +372,31 @@ pub fn validate(bytes: Bytes, rules: &ProduceRules) -> Result<ProducedBatch, Pro
     }
 }
 
+/// As [`validate`], for a batch that this process has just built: its bytes are what they should be, and
+/// only where it breaks the partition's rules, or is to be changed by them, its records are looked at.
+pub fn validate_built(
+    built: BuiltBatch,
+    rules: &ProduceRules,
+) -> Result<ProducedBatch, ProduceError> {
+    let BuiltBatch { bytes, is_mixed } = built;
+    let Some(header) = bytes.first_chunk().map(BatchHeader::from_bytes) else {
+        return validate(bytes, rules);
+    };
+    let is_plain = !is_mixed
+        && header.attributes == Attributes::default()
+        && header.base_offset == Offset::ZERO
+        && !header.has_producer()
+        && i64::from(header.last_offset_delta) + 1 == i64::from(header.records_count)
+        && !rules.recompresses(&header)
+        && timestamps_are_allowed(&header, rules)
+        && bytes.len() <= rules.message_bytes_max as usize;
+    if is_plain {
+        Ok(ProducedBatch { header, bytes })
+    } else {
+        validate(bytes, rules)
+    }
+}
+
 fn check_header(
     header: &BatchHeader,
     bytes: &[u8],
@@ -424,10 +450,15 @@ fn needs_walk(header: &BatchHeader, rules: &ProduceRules) -> bool {
         || rules.compacted
         || rules.recompresses(header)
         || header.attributes.timestamp_type() == TimestampType::LogAppendTime
-        || (rules.timestamp_type == TimestampType::CreateTime
-            && [header.base_timestamp, header.max_timestamp]
-                .into_iter()
-                .any(|timestamp| !walk::timestamp_is_allowed(timestamp, rules)))
+        || !timestamps_are_allowed(header, rules)
+}
+
+/// Whether first and last timestamp are within the topic's bounds, where those are asked for.
+fn timestamps_are_allowed(header: &BatchHeader, rules: &ProduceRules) -> bool {
+    rules.timestamp_type != TimestampType::CreateTime
+        || [header.base_timestamp, header.max_timestamp]
+            .into_iter()
+            .all(|timestamp| walk::timestamp_is_allowed(timestamp, rules))
 }
 
 #[cfg(test)]

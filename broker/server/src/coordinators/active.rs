@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use esker_coordinator::{Record, Request, RequestContext, Response, Settings, Shard, Step, Ticket};
+use esker_coordinator::{Request, RequestContext, Response, Settings, Shard, Step, Ticket};
 use esker_protocol::messages::consumer_group_describe_response::DescribedGroup as DescribedConsumerGroup;
 use esker_protocol::messages::describe_groups_response::DescribedGroup;
 use esker_protocol::messages::{
     ConsumerGroupHeartbeatResponse, JoinGroupResponse, SyncGroupResponse,
 };
+use esker_protocol::primitive::Writer;
 use esker_protocol::records::{BatchBuilder, BatchOptions};
 use esker_protocol::{ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId};
 use tokio::sync::{Notify, oneshot};
@@ -39,6 +40,9 @@ pub(super) struct Active {
     /// When the loop will look at the timers.
     planned_due: Option<i64>,
 }
+
+/// Most records take no more, in bytes.
+const RECORD_BYTES_EXPECTED: usize = 160;
 
 /// What the members of all shards of this process may take in memory; above it nobody joins.
 const MEMBERS_BYTES_MAX: usize = 512 << 20;
@@ -252,7 +256,7 @@ impl Active {
         &mut self,
         partition: &Partition,
         now: Timestamp,
-        step: Step,
+        step: Step<'_>,
         asker: Option<Ticket>,
     ) -> Option<Answered> {
         self.held.set(self.shard.members_bytes());
@@ -284,35 +288,40 @@ impl Active {
         &mut self,
         partition: &Partition,
         now: Timestamp,
-        step: &Step,
+        step: &Step<'_>,
     ) -> Result<(), AppendProblem> {
+        if step.records.is_empty() {
+            return Ok(());
+        }
         let bytes_max = partition.config().message_bytes_max as usize;
-        let mut batch = BatchBuilder::new(BatchOptions::default());
-        for record in &step.records {
-            let (key, value) = Record::encode(record)?;
-            let record_bytes = BatchBuilder::record_bytes_max(Some(&key), value.as_deref(), &[]);
+        let batch_of = |records: usize| {
+            let expected = records.saturating_mul(RECORD_BYTES_EXPECTED);
+            BatchBuilder::new(BatchOptions::default()).with_room_for(expected.min(bytes_max))
+        };
+        let mut writer = Writer::with_capacity(RECORD_BYTES_EXPECTED);
+        let mut batch = batch_of(step.records.len());
+        for (number, record) in step.records.iter().enumerate() {
+            let (key, value) = record.encode_with(&mut writer)?;
+            let record_bytes = BatchBuilder::record_bytes_max(Some(key), value, &[]);
             let is_full = batch.size_estimate().saturating_add(record_bytes) > bytes_max;
             // What stands or falls together is one batch, or is refused by the log.
             if is_full && !step.is_atomic && !batch.is_empty() {
-                self.append_batch(partition, now, &batch)?;
-                batch = BatchBuilder::new(BatchOptions::default());
+                let full = std::mem::replace(&mut batch, batch_of(step.records.len() - number));
+                self.append_batch(partition, now, full)?;
             }
-            batch.append(now, Some(&key), value.as_deref(), &[])?;
+            batch.append(now, Some(key), value, &[])?;
         }
-        if !batch.is_empty() {
-            self.append_batch(partition, now, &batch)?;
-        }
-        Ok(())
+        self.append_batch(partition, now, batch)
     }
 
     fn append_batch(
         &mut self,
         partition: &Partition,
         now: Timestamp,
-        batch: &BatchBuilder,
+        batch: BatchBuilder,
     ) -> Result<(), AppendProblem> {
         let rules = partition.produce_rules(now, true);
-        let appended = partition.append(batch.build()?, &rules)?;
+        let appended = partition.append_built(batch.into_built()?, &rules)?;
         self.end = self.end.max(appended.end);
         Ok(())
     }

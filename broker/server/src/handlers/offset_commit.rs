@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use esker_coordinator::{Request, Response};
+use esker_metadata::Image;
 use esker_protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
 use esker_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -28,11 +29,12 @@ pub(crate) fn apply(
     caller: &Caller<'_>,
     request: OffsetCommitRequest<'_>,
 ) -> Reply {
-    let group_id = request.group_id.to_string();
+    let group_id = request.group_id.clone();
+    let image = shared.image();
     let mut refused = Vec::new();
     let mut known = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        resolve(shared, answer.version, topic, &mut known, &mut refused);
+        resolve(&image, answer.version, topic, &mut known, &mut refused);
     }
     if known.is_empty() {
         let mut response = OffsetCommitResponse::default();
@@ -64,7 +66,7 @@ pub(crate) fn apply(
 
 /// Sorts a topic's partitions into those that exist, under the topic's name and id, and refusals.
 fn resolve<'a>(
-    shared: &Shared,
+    image: &Image,
     version: i16,
     mut topic: OffsetCommitRequestTopic<'a>,
     known: &mut Vec<OffsetCommitRequestTopic<'a>>,
@@ -72,14 +74,13 @@ fn resolve<'a>(
 ) {
     let by_id = version >= TOPIC_ID_VERSION_MIN;
     let found = if by_id {
-        shared.topic_name(topic.topic_id).map(|name| {
-            topic.name = Cow::Owned(name);
+        image.visible_name(topic.topic_id).map(|name| {
+            topic.name = Cow::Owned(name.to_owned());
             topic.topic_id
         })
     } else {
-        shared.topic_id(&topic.name)
+        image.visible_id(&topic.name)
     };
-    let image = shared.image();
     let mut unknown = Vec::new();
     let code = match found {
         Some(id) => {

@@ -8,16 +8,20 @@ mod direct;
 
 use std::fs::{self, File};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
 use direct::DirectFile;
 
 use super::{DirEntry, Disk, DiskFile, DiskLock, FileSystem, OpenMode, of_open};
+
+/// A file that is read after each of its writes would else note each time when that was, and its inode be
+/// written once more.
+const NO_ACCESS_TIME: i32 = OFlags::NOATIME.bits().cast_signed();
 
 /// The disk of the machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,14 +90,19 @@ impl Disk for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let writes = mode != OpenMode::Read;
         let creates = matches!(mode, OpenMode::Create | OpenMode::Replace);
-        let file = File::options()
+        let mut options = File::options();
+        options
             .read(true)
             .write(writes)
             .create(creates)
-            .truncate(mode == OpenMode::Replace)
-            .open(path)
-            .map_err(of_open)?;
-        Ok(Arc::new(RealFile(file)))
+            .truncate(mode == OpenMode::Replace);
+        let quiet = options.clone().custom_flags(NO_ACCESS_TIME).open(path);
+        let file = match quiet {
+            // Only a file's owner may ask for it (open(2)).
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => options.open(path),
+            other => other,
+        };
+        Ok(Arc::new(RealFile(file.map_err(of_open)?)))
     }
 
     fn open_journal(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {

@@ -30,7 +30,7 @@ struct Join<'a> {
 }
 
 impl Join<'_> {
-    fn refuse(&self, member_id: &str, error: ErrorCode, turn: &mut Turn<'_>) {
+    fn refuse(&self, member_id: &str, error: ErrorCode, turn: &mut Turn<'_, '_>) {
         self.waiting.reply(join_error(member_id, error), turn);
     }
 }
@@ -41,7 +41,7 @@ impl ClassicGroup {
         request: &JoinGroupRequest<'_>,
         ticket: Ticket,
         context: &RequestContext<'_>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) {
         let version = context.version;
         let join = Join {
@@ -72,7 +72,7 @@ impl ClassicGroup {
     }
 
     /// Of a group above its limit the members that rejoin last are sent away.
-    fn has_room_for(&self, member_id: &str, turn: &Turn<'_>) -> bool {
+    fn has_room_for(&self, member_id: &str, turn: &Turn<'_, '_>) -> bool {
         let members_max = turn.view.configuration.settings().classic_members_max;
         let members_max = usize::try_from(members_max).unwrap_or(0);
         let member = self.members.get(member_id);
@@ -88,7 +88,7 @@ impl ClassicGroup {
         }
     }
 
-    fn join_unknown(&mut self, join: Join<'_>, protocols: Vec<Protocol>, turn: &mut Turn<'_>) {
+    fn join_unknown(&mut self, join: Join<'_>, protocols: Vec<Protocol>, turn: &mut Turn<'_, '_>) {
         let instance_id = join.request.group_instance_id.as_deref();
         let prefix = instance_id.unwrap_or(join.context.client_id);
         let member_id = format!("{prefix}-{}", turn.random.uuid());
@@ -112,7 +112,7 @@ impl ClassicGroup {
         }
     }
 
-    fn join_known(&mut self, join: Join<'_>, protocols: Vec<Protocol>, turn: &mut Turn<'_>) {
+    fn join_known(&mut self, join: Join<'_>, protocols: Vec<Protocol>, turn: &mut Turn<'_, '_>) {
         let member_id = &*join.request.member_id;
         let instance_id = join.request.group_instance_id.as_deref();
         if let Some(member_id) = self.pending_joins.get(member_id).cloned() {
@@ -157,7 +157,7 @@ impl ClassicGroup {
         join: Join<'_>,
         member_id: Arc<str>,
         protocols: Vec<Protocol>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) {
         if let Some(initial) = &mut self.initial {
             initial.has_new_member = true;
@@ -179,7 +179,7 @@ impl ClassicGroup {
         join: Join<'_>,
         member_id: &str,
         protocols: Vec<Protocol>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) {
         let Some(member) = self.members.get_mut(member_id) else {
             return;
@@ -207,7 +207,7 @@ impl ClassicGroup {
         old_id: &Arc<str>,
         new_id: Arc<str>,
         protocols: Vec<Protocol>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) {
         let Some(mut member) = self.take(old_id) else {
             return;
@@ -257,7 +257,7 @@ impl ClassicGroup {
         member_id: &Arc<str>,
         old_leader: Option<Arc<str>>,
         record: Record<'static>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) {
         turn.records.push(record);
         let response = if join.context.version >= SKIP_ASSIGNMENT_VERSION_MIN {
@@ -283,7 +283,7 @@ impl ClassicGroup {
         old_id: &Arc<str>,
         new_id: &Arc<str>,
         before: Member,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) {
         let was_leader = self.is_leader(new_id);
         self.take(new_id);
@@ -339,7 +339,7 @@ impl ClassicGroup {
         &mut self,
         member_id: &str,
         response: JoinGroupResponse<'static>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) {
         let Some(member) = self.members.get_mut(member_id) else {
             return;

@@ -12,7 +12,7 @@ const WITHOUT_LEADER_MS: i64 = 1_000;
 
 impl ClassicGroup {
     /// After a member came or changed: a rebalance starts, or the one that runs may be complete.
-    pub(super) fn rebalance_or_complete(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn rebalance_or_complete(&mut self, turn: &mut Turn<'_, '_>) {
         if self.state == State::PreparingRebalance {
             self.complete_if_all_joined(turn);
         } else {
@@ -21,13 +21,13 @@ impl ClassicGroup {
     }
 
     /// The first rebalance of a group is not cut short: it waits for members that start together.
-    pub(super) fn complete_if_all_joined(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn complete_if_all_joined(&mut self, turn: &mut Turn<'_, '_>) {
         if self.state == State::PreparingRebalance && self.initial.is_none() && self.all_joined() {
             self.complete_join(turn);
         }
     }
 
-    pub(crate) fn prepare_rebalance(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn prepare_rebalance(&mut self, turn: &mut Turn<'_, '_>) {
         if self.state == State::CompletingRebalance {
             self.cancel_syncs(ErrorCode::RebalanceInProgress, turn);
         }
@@ -50,13 +50,13 @@ impl ClassicGroup {
         }
     }
 
-    fn set_join_timer(&self, delay_ms: i64, turn: &mut Turn<'_>) {
+    fn set_join_timer(&self, delay_ms: i64, turn: &mut Turn<'_, '_>) {
         let due_ms = turn.due_in(delay_ms);
         turn.timers.set(self.timer(TimerKind::Join), due_ms);
     }
 
     /// What is due.
-    pub(crate) fn timer_due(&mut self, kind: &TimerKind, turn: &mut Turn<'_>) {
+    pub(crate) fn timer_due(&mut self, kind: &TimerKind, turn: &mut Turn<'_, '_>) {
         match kind {
             TimerKind::Session(member_id) => self.session_ended(member_id, turn),
             TimerKind::Join => self.join_time_up(turn),
@@ -64,7 +64,7 @@ impl ClassicGroup {
         }
     }
 
-    fn join_time_up(&mut self, turn: &mut Turn<'_>) {
+    fn join_time_up(&mut self, turn: &mut Turn<'_, '_>) {
         if self.state != State::PreparingRebalance {
             return;
         }
@@ -83,7 +83,7 @@ impl ClassicGroup {
         self.set_join_timer(next_ms, turn);
     }
 
-    fn sync_time_up(&mut self, turn: &mut Turn<'_>) {
+    fn sync_time_up(&mut self, turn: &mut Turn<'_, '_>) {
         let is_waiting = matches!(self.state, State::CompletingRebalance | State::Stable);
         if !is_waiting || self.pending_syncs.is_empty() {
             return;
@@ -94,7 +94,7 @@ impl ClassicGroup {
         self.prepare_rebalance(turn);
     }
 
-    fn session_ended(&mut self, member_id: &Arc<str>, turn: &mut Turn<'_>) {
+    fn session_ended(&mut self, member_id: &Arc<str>, turn: &mut Turn<'_, '_>) {
         if self.take_pending(member_id) {
             if self.state == State::PreparingRebalance && self.all_joined() {
                 self.complete_join(turn);
@@ -117,7 +117,7 @@ impl ClassicGroup {
 
     /// The next generation starts with those who joined. Static members that did not are kept: their
     /// session decides.
-    pub(super) fn complete_join(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn complete_join(&mut self, turn: &mut Turn<'_, '_>) {
         turn.timers.cancel(&self.timer(TimerKind::Join));
         let is_missing = |(_, member): &(&Arc<str>, &super::Member)| {
             member.waiting_join.is_none() && member.instance_id.is_none()
@@ -174,7 +174,7 @@ impl ClassicGroup {
         }
     }
 
-    fn answer_joins(&mut self, turn: &mut Turn<'_>) {
+    fn answer_joins(&mut self, turn: &mut Turn<'_, '_>) {
         let member_ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
         for member_id in member_ids {
             let response = self.join_response(&member_id, self.is_leader(&member_id));
@@ -189,7 +189,7 @@ impl ClassicGroup {
         turn.timers.set(self.timer(TimerKind::Sync), due_ms);
     }
 
-    pub(crate) fn rebalance_if_stable(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn rebalance_if_stable(&mut self, turn: &mut Turn<'_, '_>) {
         if self.state == State::Stable {
             self.prepare_rebalance(turn);
         }
@@ -197,7 +197,7 @@ impl ClassicGroup {
 
     /// Timers after a load: sessions start anew, and a group above its limit rebalances, so that the
     /// members that come last are sent away.
-    pub(crate) fn start(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn start(&mut self, turn: &mut Turn<'_, '_>) {
         let member_ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
         for member_id in &member_ids {
             self.renew_session(member_id, turn);
@@ -209,7 +209,7 @@ impl ClassicGroup {
     }
 }
 
-fn initial_delay_ms(turn: &Turn<'_>) -> i64 {
+fn initial_delay_ms(turn: &Turn<'_, '_>) -> i64 {
     i64::from(
         turn.view
             .configuration

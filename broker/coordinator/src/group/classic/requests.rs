@@ -16,7 +16,7 @@ impl ClassicGroup {
         member_id: &str,
         instance_id: Option<&str>,
         generation: i32,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) -> Result<(), ErrorCode> {
         self.validate_member(member_id, instance_id)?;
         if generation != self.generation {
@@ -34,7 +34,7 @@ impl ClassicGroup {
     pub(crate) fn leave(
         &mut self,
         members: &[MemberIdentity<'_>],
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) -> Vec<Result<(), ErrorCode>> {
         let mut answers = Vec::with_capacity(members.len());
         for member in members {
@@ -96,7 +96,7 @@ impl ClassicGroup {
     }
 
     /// A commit keeps the member's session alive, except while the leader assigns.
-    pub(crate) fn committed(&self, member_id: &str, turn: &mut Turn<'_>) {
+    pub(crate) fn committed(&self, member_id: &str, turn: &mut Turn<'_, '_>) {
         if matches!(self.state, State::Stable | State::PreparingRebalance) {
             self.renew_session(member_id, turn);
         }

@@ -16,7 +16,7 @@ impl ClassicGroup {
         &mut self,
         request: &SyncGroupRequest<'_>,
         ticket: Ticket,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) {
         if let Err(error) = self.validate_sync(request) {
             return turn.reply(ticket, sync_error(error));
@@ -67,7 +67,7 @@ impl ClassicGroup {
 
     /// Members that the leader left out get nothing. A group that does not fit into a batch
     /// rebalances, as Kafka's does when its append fails.
-    fn assign(&mut self, request: &SyncGroupRequest<'_>, turn: &mut Turn<'_>) {
+    fn assign(&mut self, request: &SyncGroupRequest<'_>, turn: &mut Turn<'_, '_>) {
         let assignments: BTreeMap<&str, &[u8]> = request
             .assignments
             .iter()
@@ -101,7 +101,7 @@ impl ClassicGroup {
     }
 
     /// Assignments of a generation that ends before it was stable are void.
-    pub(super) fn cancel_syncs(&mut self, error: ErrorCode, turn: &mut Turn<'_>) {
+    pub(super) fn cancel_syncs(&mut self, error: ErrorCode, turn: &mut Turn<'_, '_>) {
         for member in self.members.values_mut() {
             member.assignment = Bytes::new();
         }

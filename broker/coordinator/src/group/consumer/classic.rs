@@ -40,7 +40,7 @@ impl ConsumerGroup {
         &mut self,
         request: &JoinGroupRequest<'_>,
         context: &RequestContext<'_>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) -> Result<JoinGroupResponse<'static>, ErrorCode> {
         let view = turn.view;
         let instance_id = request.group_instance_id.as_deref();
@@ -113,7 +113,7 @@ impl ConsumerGroup {
             turn.timers
                 .cancel(&self.timer_key(TimerKind::Join(member.id.clone())));
         }
-        turn.records.append(&mut records);
+        turn.records.extend(records);
         Ok(JoinGroupResponse {
             member_id: Cow::Owned(member.id.clone()),
             generation_id: member.current.epoch,
@@ -127,7 +127,7 @@ impl ConsumerGroup {
     pub(crate) fn classic_sync(
         &mut self,
         request: &SyncGroupRequest<'_>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) -> Result<SyncGroupResponse<'static>, ErrorCode> {
         let view = turn.view;
         let instance_id = request.group_instance_id.as_deref();
@@ -181,7 +181,7 @@ impl ConsumerGroup {
     pub(crate) fn classic_heartbeat(
         &mut self,
         request: &HeartbeatRequest<'_>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) -> Result<(), ErrorCode> {
         let view = turn.view;
         let instance_id = request.group_instance_id.as_deref();
@@ -210,7 +210,7 @@ impl ConsumerGroup {
     pub(crate) fn classic_leave<'r>(
         &mut self,
         names: impl Iterator<Item = (&'r str, Option<&'r str>)>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn<'_, '_>,
     ) -> Vec<Result<(), ErrorCode>> {
         let view = turn.view;
         let mut leaving: BTreeMap<&str, &Member> = BTreeMap::new();
@@ -228,8 +228,8 @@ impl ConsumerGroup {
             })
             .collect();
         let leaving: Vec<&Member> = leaving.into_values().collect();
-        let mut records = self.without(&leaving, &view, turn.timers);
-        turn.records.append(&mut records);
+        let records = self.without(&leaving, &view, turn.timers);
+        turn.records.extend(records);
         answers
     }
 

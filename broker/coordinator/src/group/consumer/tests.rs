@@ -157,7 +157,10 @@ impl Bench {
     }
 
     /// A request of the classic protocol.
-    fn turn<T>(&mut self, event: impl FnOnce(&mut ConsumerGroup, &mut Turn<'_>) -> T) -> (T, bool) {
+    fn turn<T>(
+        &mut self,
+        event: impl FnOnce(&mut ConsumerGroup, &mut Turn<'_, '_>) -> T,
+    ) -> (T, bool) {
         let world = self.world.clone();
         let mut turn = Turn {
             view: View {

@@ -28,11 +28,11 @@ const GROUP_NOT_FOUND_VERSION_MIN: i16 = 9;
 ///
 /// # Errors
 /// Nothing is committed, for this reason.
-pub(crate) fn commit(
-    request: &OffsetCommitRequest<'_>,
+pub(crate) fn commit<'r>(
+    request: &'r OffsetCommitRequest<'_>,
     version: i16,
     group: Option<&Group>,
-    turn: &mut Turn<'_>,
+    turn: &mut Turn<'_, 'r>,
 ) -> Result<OffsetCommitResponse<'static>, ErrorCode> {
     let generation = request.generation_id_or_member_epoch;
     let member_id = &*request.member_id;
@@ -67,7 +67,8 @@ pub(crate) fn commit(
     };
     // A record that says when it expires is of a version without epoch and topic id.
     let is_full = expire_timestamp == -1;
-    let mut records = Vec::new();
+    let count = request.topics.iter().map(|topic| topic.partitions.len());
+    let mut records = Vec::with_capacity(count.sum());
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -84,7 +85,7 @@ pub(crate) fn commit(
                     } else {
                         -1
                     },
-                    metadata: metadata.to_owned().into(),
+                    metadata: metadata.into(),
                     commit_timestamp: now,
                     expire_timestamp,
                     topic_id: if is_full {
@@ -94,7 +95,11 @@ pub(crate) fn commit(
                     },
                 };
                 records.push(Record {
-                    key: key(&request.group_id, &topic.name, partition.partition_index),
+                    key: key(
+                        (&*request.group_id).into(),
+                        (&*topic.name).into(),
+                        partition.partition_index,
+                    ),
                     value: Some(Value::OffsetCommit(value)),
                 });
                 ErrorCode::None
@@ -110,7 +115,11 @@ pub(crate) fn commit(
             partitions,
         });
     }
-    turn.records.append(&mut records);
+    if turn.records.is_empty() {
+        turn.records = records;
+    } else {
+        turn.records.append(&mut records);
+    }
     Ok(OffsetCommitResponse {
         topics,
         ..OffsetCommitResponse::default()
@@ -134,7 +143,7 @@ pub(crate) fn delete(
     request: &OffsetDeleteRequest<'_>,
     group: &Group,
     offsets: &Offsets,
-    turn: &mut Turn<'_>,
+    turn: &mut Turn<'_, '_>,
 ) -> Result<OffsetDeleteResponse<'static>, ErrorCode> {
     if let Group::Classic(group) = group
         && group.state() != State::Empty

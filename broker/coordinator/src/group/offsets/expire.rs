@@ -42,7 +42,7 @@ impl Offsets {
         group: &Group,
         now: Timestamp,
         retention_ms: i64,
-        records: &mut Vec<Record<'static>>,
+        records: &mut Vec<Record<'_>>,
     ) -> bool {
         let mut all_expired = !self.open.contains_key(group_id);
         if !self.committed.contains_key(group_id) {
@@ -81,7 +81,7 @@ impl Offsets {
     }
 
     /// Tombstones for all that a group has, what transactions hold included.
-    pub(crate) fn delete_all(&self, group_id: &str, records: &mut Vec<Record<'static>>) {
+    pub(crate) fn delete_all(&self, group_id: &str, records: &mut Vec<Record<'_>>) {
         let committed = self
             .of_group(group_id)
             .map(|(topic, partition, _)| (topic, partition));

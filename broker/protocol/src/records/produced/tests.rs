@@ -338,3 +338,73 @@ fn every_cut_and_flip_is_survived_in_both_modes() {
         }
     }
 }
+
+/// What is built here skips the looking, and not the rules.
+#[test]
+fn a_built_batch_is_judged_as_its_bytes_are() {
+    let now = Timestamp(1_000_000);
+    let times = [now, Timestamp(now.0 - 5_000), Timestamp::NONE];
+    let keys = [Some(&b"key"[..]), None];
+    let codecs = [Compression::None, Compression::Lz4];
+    let mut answers = std::collections::BTreeMap::new();
+    for (first, second) in times.iter().flat_map(|a| times.map(|b| (*a, b))) {
+        for (key, codec) in keys
+            .iter()
+            .flat_map(|key| codecs.map(|codec| (*key, codec)))
+        {
+            for transactional in [false, true] {
+                let mut builder = BatchBuilder::new(BatchOptions {
+                    compression: codec,
+                    transactional,
+                    ..BatchOptions::default()
+                });
+                builder
+                    .append(first, Some(b"key"), Some(b"1"), &[])
+                    .unwrap();
+                builder.append(second, key, Some(b"2"), &[]).unwrap();
+                for rules in rules_of_a_built_batch(now) {
+                    let bytes = builder.build().unwrap();
+                    let built = builder.clone().into_built().unwrap();
+                    let expected = validate(bytes, &rules);
+                    assert_eq!(validate_built(built, &rules), expected, "{rules:?}");
+                    let kind = expected.map(|_| ()).map_err(|error| error.kind());
+                    *answers.entry(kind).or_insert(0) += 1;
+                }
+            }
+        }
+    }
+    assert!(answers.len() >= 4, "{answers:?}");
+}
+
+fn rules_of_a_built_batch(now: Timestamp) -> Vec<ProduceRules> {
+    let plain = ProduceRules {
+        before_ms_max: 1_000,
+        ..ProduceRules::new(now)
+    };
+    vec![
+        plain,
+        ProduceRules {
+            compacted: true,
+            ..plain
+        },
+        ProduceRules {
+            validation: Validation::Full,
+            ..plain
+        },
+        ProduceRules {
+            message_bytes_max: 10,
+            ..plain
+        },
+        ProduceRules {
+            timestamp_type: TimestampType::LogAppendTime,
+            ..plain
+        },
+        ProduceRules {
+            target: Some(Target {
+                codec: Compression::Zstd,
+                level: None,
+            }),
+            ..plain
+        },
+    ]
+}
