@@ -56,6 +56,7 @@ def sizes(smoke):
         "connections": 40 if smoke else 1000,
         "hold": read("BENCH_HOLD", 2, 30),
         "seconds": 1 if smoke else 15,
+        "rate": 200 if smoke else 5000,
         "records": read("BENCH_RECORDS", 60_000, 3_000_000),
         "keys": 1000 if smoke else 100_000,
         "segment": MIB if smoke else 4 * MIB,
@@ -80,8 +81,11 @@ def scenarios(size):
         full = words(size["groups"], size["connections"], size["hold"])
         return Scenario(full, words(100, 50, 2), membership, DEFAULTS)
 
-    def commits(connections, seconds):
-        return ("commits", "--connections", connections, "--groups", 1000, "--seconds", seconds)
+    def commits(connections, seconds, *more):
+        return ("commits", "--connections", connections, "--groups", 1000, "--seconds", seconds, *more)
+
+    # Closed loops ask for as much as a broker gives; here both do the same work in the same time.
+    paced = commits(size["connections"], size["seconds"], "--rate", size["rate"])
 
     def compact(records, settle):
         return (
@@ -95,6 +99,7 @@ def scenarios(size):
         "groups classic": groups("classic"),
         "groups consumer": groups("consumer"),
         "commits": Scenario(commits(100, size["seconds"]), commits(20, 3), committing, EVERYBODY),
+        "commits paced": Scenario(paced, commits(20, 3), committing, EVERYBODY),
         "compact": Scenario(
             compact(size["records"], size["settle"]), compact(max(size["records"] // 10, 60_000), 4), compaction, EVERYBODY
         ),

@@ -24,7 +24,7 @@ use crate::group::offsets::Offsets;
 use crate::group::{CONSUMER_PROTOCOL_TYPE, Group, Timer, Turn};
 use crate::random::Random;
 use crate::record::{Key, Record, Value};
-use crate::shard::replayed::{consumer_group_id, offset_commit};
+use crate::shard::replayed::{commit_for_the_same, consumer_group_id, offset_commit};
 use crate::size;
 use crate::step::{Request, RequestContext, Response, Step, Ticket};
 use crate::timers::Timers;
@@ -431,10 +431,33 @@ impl Shard {
     }
 
     fn apply(&mut self, records: &[Record<'_>]) {
-        for record in records {
-            let position = self.next_position;
-            self.replay(record, position, Timestamp::NONE);
+        for run in records.chunk_by(commit_for_the_same) {
+            match run {
+                [one] => self.replay(one, self.next_position, Timestamp::NONE),
+                run => self.replay_commits(run),
+            }
         }
+    }
+
+    /// Replays commits of one group for one topic: what they are for is looked up once.
+    fn replay_commits(&mut self, run: &[Record<'_>]) {
+        let Some((of, _)) = run.first().and_then(offset_commit) else {
+            return;
+        };
+        self.state.ensure_group(&of.group, true);
+        let positions = (self.next_position.0..).map(Offset);
+        let commits = run.iter().zip(positions);
+        let commits = commits.filter_map(|(record, position)| {
+            let (key, value) = offset_commit(record)?;
+            Some((key.partition, value?, position))
+        });
+        let offsets = &mut self.state.offsets;
+        offsets.replay_commits(&of.group, &of.topic, commits);
+        let next = self
+            .next_position
+            .0
+            .saturating_add_unsigned(run.len() as u64);
+        self.next_position = Offset(next);
     }
 
     /// When [`Shard::tick`] is due, in monotonic milliseconds.

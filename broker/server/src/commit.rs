@@ -52,9 +52,9 @@ const PATIENCE: Patience = Patience {
     more: Duration::from_millis(1),
 };
 
-/// With fewer that wait at the same time each is better served at once: measured, with 4 a second round
+/// With fewer that wait at the same time each is better served at once: measured, with 8 a second round
 /// costs them less than waiting for each other does.
-const CROWD_MIN: usize = 8;
+const CROWD_MIN: usize = 16;
 
 /// The partitions of which a round has made more durable and nobody was told yet.
 #[derive(Debug, Default)]

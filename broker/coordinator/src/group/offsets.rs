@@ -86,6 +86,20 @@ impl Offsets {
         }
     }
 
+    /// Applies commits of one group for partitions of one topic, each with its position.
+    pub(crate) fn replay_commits<'v>(
+        &mut self,
+        group: &str,
+        topic: &str,
+        commits: impl Iterator<Item = (i32, OffsetCommitValue<'v>, Offset)>,
+    ) {
+        change(&mut self.committed, group, topic, |partitions| {
+            for (partition, value, position) in commits {
+                partitions.insert(partition, Committed::of(&value, position));
+            }
+        });
+    }
+
     /// Applies an offset commit of a transaction that is still open.
     pub(crate) fn replay_transactional(
         &mut self,
@@ -220,6 +234,18 @@ fn insert<V>(
     partition: i32,
     value: V,
 ) -> Option<V> {
+    change(groups, group, topic, |partitions| {
+        partitions.insert(partition, value)
+    })
+}
+
+/// Changes the values of a group's partitions of one topic. There are some afterwards.
+fn change<V, R>(
+    groups: &mut Groups<V>,
+    group: &str,
+    topic: &str,
+    change: impl FnOnce(&mut BTreeMap<i32, V>) -> R,
+) -> R {
     // Names are only copied when they are new: most commits are to where one was before.
     let topics = match groups.get_mut(group) {
         Some(topics) => topics,
@@ -229,7 +255,7 @@ fn insert<V>(
         Some(partitions) => partitions,
         None => topics.entry(Arc::from(topic)).or_default(),
     };
-    partitions.insert(partition, value)
+    change(partitions)
 }
 
 fn remove<V>(groups: &mut Groups<V>, group: &str, topic: &str, partition: i32) -> Option<V> {

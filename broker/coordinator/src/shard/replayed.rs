@@ -36,6 +36,19 @@ pub(super) fn offset_commit<'r>(
     Some((key, value))
 }
 
+/// Whether both are commits of the same group for the same topic, and none a deletion.
+pub(super) fn commit_for_the_same(one: &Record<'_>, other: &Record<'_>) -> bool {
+    match (&one.key, &other.key) {
+        (Key::OffsetCommit(key), Key::OffsetCommit(other_key)) => {
+            one.value.is_some()
+                && other.value.is_some()
+                && key.topic == other_key.topic
+                && key.group == other_key.group
+        }
+        _ => false,
+    }
+}
+
 /// The group of a consumer group's record.
 pub(super) fn consumer_group_id<'r>(key: &'r Key<'_>) -> Option<&'r str> {
     match key {

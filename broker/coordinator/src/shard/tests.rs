@@ -471,6 +471,58 @@ fn record(topic: &str, offset: i64) -> Record<'static> {
     }
 }
 
+/// Commits for many partitions are replayed by topic; a log is read record by record.
+#[test]
+fn a_commit_for_many_partitions_leaves_what_its_records_say() {
+    let mut world = World::new();
+    let of_topic = |name: &'static str, partitions: &[i32], offset: i64| OffsetCommitRequestTopic {
+        name: name.into(),
+        partitions: (partitions.iter())
+            .map(|&partition_index| OffsetCommitRequestPartition {
+                partition_index,
+                committed_offset: offset + i64::from(partition_index),
+                ..OffsetCommitRequestPartition::default()
+            })
+            .collect(),
+        ..OffsetCommitRequestTopic::default()
+    };
+    let request = |group: &'static str, topics: Vec<OffsetCommitRequestTopic<'static>>| {
+        Request::OffsetCommit(OffsetCommitRequest {
+            group_id: group.into(),
+            generation_id_or_member_epoch: -1,
+            topics,
+            ..OffsetCommitRequest::default()
+        })
+    };
+    let all = vec![
+        of_topic("a", &[0, 2, 1], 10),
+        of_topic("b", &[0], 20),
+        // Named twice, and a partition twice: the last one counts.
+        of_topic("a", &[1, 1, 3], 30),
+    ];
+    world.send(request("g", all), 9);
+    world.send(request("h", vec![of_topic("a", &[0, 1], 40)]), 9);
+    world.send(request("g", vec![of_topic("a", &[0, 1], 50)]), 9);
+    let read = world.replayed(world.log_len());
+    assert_eq!(read.durable_state(), world.shard.durable_state());
+    // With their positions in the log.
+    assert_eq!(read.state.offsets, world.shard.state.offsets);
+    let committed = world.shard.committed();
+    let committed: Vec<_> = committed
+        .map(|one| (one.group, one.topic, one.partition, one.offset.0))
+        .collect();
+    let expected = [
+        ("g", "a", 0, 50),
+        ("g", "a", 1, 51),
+        ("g", "a", 2, 12),
+        ("g", "a", 3, 33),
+        ("g", "b", 0, 20),
+        ("h", "a", 0, 40),
+        ("h", "a", 1, 41),
+    ];
+    assert_eq!(committed, expected);
+}
+
 #[test]
 fn offsets_of_an_open_transaction_are_unstable_until_its_marker() {
     let (one, two) = (ProducerId(1), ProducerId(2));

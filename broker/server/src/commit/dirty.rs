@@ -72,12 +72,12 @@ impl Dirty {
     /// Asks for a round.
     pub fn mark(&self, urgency: Urgency) {
         let mut state = self.state();
-        let is_first = state.call < Some(urgency);
-        let is_urgent = urgency == Urgency::Urgent;
-        if is_urgent {
+        let mut wakes = state.call < Some(urgency);
+        if urgency == Urgency::Urgent {
             state.urgent += 1;
+            wakes |= state.urgent == state.enough;
         }
-        if !is_first && !(is_urgent && state.urgent == state.enough) {
+        if !wakes {
             return;
         }
         state.call = state.call.max(Some(urgency));
