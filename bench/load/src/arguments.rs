@@ -107,7 +107,8 @@ pub(crate) struct Commits {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) connections: u16,
     /// How many commits are asked for in a second, by all connections together and evenly; by default as
-    /// many as are answered.
+    /// many as are answered. What a connection cannot ask for in time, since it still waits for an answer, is
+    /// missed at the end.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: Option<u32>,
     /// How long, in seconds.

@@ -1,16 +1,19 @@
 //! Offsets, one at a time on each connection: as fast as they are answered, or at a rate. At a rate an
 //! answer that comes late delays no question's time, and its lateness counts as latency of the next.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use esker_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, offset_commit_request};
 use futures::future::try_join_all;
 use serde_json::json;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::arguments::Commits;
 use crate::call::{Failure, Link};
 use crate::latency::Latencies;
+use crate::pace;
 use crate::phase;
 use crate::target::{Target, Topic};
 
@@ -68,21 +71,28 @@ pub(crate) async fn run(target: &Target, options: &Commits) -> Result<(), Failur
 
     let began = Instant::now();
     let until = began + Duration::from_secs(options.seconds);
-    let committing = links.iter().zip(0..).map(|(link, connection)| {
-        let connections = u32::from(options.connections);
+    let connections = u32::from(options.connections);
+    let permits: Vec<Arc<Semaphore>> = links.iter().map(|_| Arc::new(Semaphore::new(0))).collect();
+    let committing = links.iter().zip(&permits).zip(0..);
+    let committing = committing.map(|((link, permits), connection)| {
         let turns = (0..).map(move |round| Turn {
             group: group(connection, connections, round, options.groups),
-            due: options
-                .rate
-                .map(|rate| began + due(connection, connections, round, rate)),
+            due: options.rate.map(|rate| Due {
+                at: began + pace::due(number(connection, connections, round), rate),
+                permits: Arc::clone(permits),
+            }),
         });
         keep_committing(link, target, &topic, turns, until)
     });
+    if let Some(rate) = options.rate {
+        pace::start(permits.clone(), began, rate, until);
+    }
     let mut latencies = Latencies::new();
     for more in try_join_all(committing).await? {
         latencies.merge(&more);
     }
     let seconds = began.elapsed().as_secs_f64();
+    let missed = permits.iter().map(|permits| permits.available_permits());
     let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
     let figures = json!({
         "seconds": seconds,
@@ -91,6 +101,7 @@ pub(crate) async fn run(target: &Target, options: &Commits) -> Result<(), Failur
         "p99_ms": ms(latencies.percentile(99)),
         "max_ms": ms(latencies.max()),
         "again": target.counts.again(),
+        "missed": missed.sum::<usize>(),
     });
     phase::ended("commit", figures).await;
     Ok(())
@@ -99,8 +110,15 @@ pub(crate) async fn run(target: &Target, options: &Commits) -> Result<(), Failur
 /// One commit of a connection.
 struct Turn {
     group: u32,
-    /// When, where it does not follow the answer to the last.
-    due: Option<Instant>,
+    /// Where it does not follow the answer to the last.
+    due: Option<Due>,
+}
+
+/// When a commit is to be asked for.
+struct Due {
+    at: Instant,
+    /// One is there when it is time, and none at the end.
+    permits: Arc<Semaphore>,
 }
 
 async fn keep_committing(
@@ -112,12 +130,18 @@ async fn keep_committing(
 ) -> Result<Latencies, Failure> {
     let mut latencies = Latencies::new();
     for (offset, turn) in (0..).zip(turns) {
-        let asked = turn.due.unwrap_or_else(Instant::now);
+        let asked = match turn.due {
+            None => Instant::now(),
+            Some(due) => match due.permits.acquire().await {
+                Ok(permit) => {
+                    permit.forget();
+                    due.at
+                }
+                Err(_) => break,
+            },
+        };
         if asked >= until {
             break;
-        }
-        if turn.due.is_some() {
-            sleep_until(asked).await;
         }
         let author = Author {
             group: &format!("{}-{}", target.name, turn.group),
@@ -134,12 +158,6 @@ async fn keep_committing(
 fn group(connection: u32, connections: u32, round: u32, groups: u32) -> u32 {
     let turn = number(connection, connections, round);
     u32::try_from(turn % u64::from(groups)).unwrap_or(0)
-}
-
-/// When a connection commits in a round, from the beginning: all connections together `rate` times a second.
-fn due(connection: u32, connections: u32, round: u32, rate: u32) -> Duration {
-    let nanos = u128::from(number(connection, connections, round)) * 1_000_000_000;
-    Duration::from_nanos(u64::try_from(nanos / u128::from(rate)).unwrap_or(u64::MAX))
 }
 
 /// The number of a commit among those of all connections.
@@ -164,15 +182,5 @@ mod tests {
             let all: BTreeSet<u32> = (0..groups).collect();
             assert_eq!(seen, all, "{groups} groups, {connections} connections");
         }
-    }
-
-    #[test]
-    fn at_a_rate_all_connections_together_commit_evenly() {
-        let mut times: Vec<Duration> = (0..50)
-            .flat_map(|round| (0..20).map(move |connection| due(connection, 20, round, 500)))
-            .collect();
-        times.sort();
-        let steps = (0..1000).map(|number| Duration::from_millis(2) * number);
-        assert_eq!(times, steps.collect::<Vec<_>>());
     }
 }

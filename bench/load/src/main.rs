@@ -28,6 +28,7 @@ mod crew;
 mod groups;
 mod latency;
 mod members;
+mod pace;
 mod phase;
 mod range;
 mod target;

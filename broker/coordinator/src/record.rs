@@ -209,8 +209,8 @@ impl<'a> Record<'a> {
         if let Some(value) = &self.value {
             value.encode(writer)?;
         }
-        // No record has a blob, which would be a chunk of its own.
         let bytes = writer.buffered();
+        debug_assert_eq!(bytes.len(), writer.len(), "a blob is a chunk of its own");
         let key = bytes.get(..key_bytes).unwrap_or_default();
         let value = bytes.get(key_bytes..).unwrap_or_default();
         Ok((key, self.value.as_ref().map(|_| value)))

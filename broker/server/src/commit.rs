@@ -178,26 +178,41 @@ impl Rounds {
         let stays = self.shared.environment.spawner.may_stay() && !self.is_relaxed;
         let mut settles = settles;
         let round = || {
+            let began = Instant::now();
             // Once: what comes meanwhile is load, and that is what the journal is for.
             let round = match std::mem::take(&mut settles) {
                 true => self.directory.settle_round()?,
                 false => self.directory.commit_round()?,
             };
+            let took = began.elapsed();
             self.shared.metrics.committed();
             self.published.add(&round);
-            Ok((after(&round, self.is_relaxed), round.puts_off))
+            Ok(Ran {
+                next: after(&round, self.is_relaxed),
+                puts_off: round.puts_off,
+                took,
+            })
         };
         chain(&self.dirty, stays.then_some(PATIENCE), &self.stop, round)
     }
 }
 
-/// Runs rounds for as long as one must follow the other at once, or is called for soon. A round says
-/// what follows it, and whether it has put off what had been called for.
+/// What a round says of itself.
+#[derive(Debug, Clone, Copy)]
+struct Ran {
+    /// What follows it.
+    next: Next,
+    /// Whether it has put off what had been called for.
+    puts_off: bool,
+    took: Duration,
+}
+
+/// Runs rounds for as long as one must follow the other at once, or is called for soon.
 fn chain<E>(
     dirty: &Dirty,
     patience: Option<Patience>,
     stop: &CancellationToken,
-    mut round: impl FnMut() -> Result<(Next, bool), E>,
+    mut round: impl FnMut() -> Result<Ran, E>,
 ) -> Result<Next, E> {
     let listens = patience.map(|patience| (dirty.listen(), patience));
     let mut puts_off = false;
@@ -208,11 +223,11 @@ fn chain<E>(
             calls.gather(patience.more, crowd);
         }
         // Who calls has appended before: this round takes it.
-        let taken = dirty.answer();
-        let began = Instant::now();
-        let next;
-        (next, puts_off) = round()?;
-        crowd = crowd_after(taken, dirty.urgent(), began.elapsed());
+        let answered = dirty.answer();
+        let ran = round()?;
+        let next = ran.next;
+        puts_off = ran.puts_off;
+        crowd = crowd_after(answered, dirty.urgent(), ran.took);
         let goes_on = match listens.as_ref().filter(|_| !stop.is_cancelled()) {
             None => false,
             Some((calls, patience)) => match next {
@@ -239,8 +254,8 @@ fn chain<E>(
 }
 
 /// Whom the next round expects, after one that took so long, answered so many and was waited for by so
-/// many others: as many as waited at the same time. Who is answered now asks again, or does not: in vain
-/// the others wait for no longer than if that round had begun just before they came.
+/// many others: as many as waited at the same time. Who is answered now asks again, or does not: the
+/// others wait for no longer than that round took once more.
 fn crowd_after(answered: usize, others: usize, took: Duration) -> Crowd {
     match answered + others {
         calls if calls < CROWD_MIN => Crowd::NOBODY,

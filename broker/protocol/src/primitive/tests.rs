@@ -313,32 +313,35 @@ fn a_nullable_tagged_structure_is_null_by_0() {
 
 #[test]
 fn a_tagged_field_says_its_size_whatever_that_is() {
+    // Elsewhere this is a chunk of its own.
     let large = Bytes::from(vec![7; SHARED_CHUNK_BYTES_MIN]);
-    for length in [0, 1, 127, 128, 300, 16_383, 16_384] {
-        let text = "x".repeat(length);
-        let mut writer = Writer::new();
-        writer.int8(1);
-        let written = writer.tagged(3, |writer| {
-            writer.put_slice(text.as_bytes());
-            // One within the other, with what elsewhere is a chunk of its own.
-            writer.tagged(200, |writer| {
-                writer.records(&Blob::Shared(large.clone()), true)
-            })
+    let with_size = |tag: u32, field: &[u8]| {
+        written(|writer| {
+            writer.unsigned_varint(tag);
+            writer.unsigned_varint(field.len() as u32);
+            writer.put_slice(field);
+        })
+    };
+    for length in [0, 1, 127, 128, 300, 16_383, 16_384, 2_097_152] {
+        let text = vec![b'x'; length];
+        let bytes = written(|writer| {
+            writer.int8(1);
+            let field = writer.tagged(3, |writer| {
+                writer.put_slice(&text);
+                writer.tagged(200, |writer| {
+                    writer.records(&Blob::Shared(large.clone()), true)
+                })
+            });
+            field.expect("encodes");
+            writer.int8(2);
         });
-        written.expect("encodes");
-        writer.int8(2);
-        let bytes = writer.into_bytes();
-        let mut reader = Reader::new(&bytes);
-        assert_eq!(reader.int8(), Ok(1));
-        assert_eq!(reader.unsigned_varint(), Ok(3));
-        let size = reader.unsigned_varint().expect("a size") as usize;
-        assert_eq!(reader.remaining().len(), size + 1, "{length}");
-        let rest = bytes.slice(bytes.len() - size - 1..);
-        let mut reader = Reader::new(&rest[length..]);
-        assert_eq!(reader.unsigned_varint(), Ok(200));
-        let inner = reader.unsigned_varint().expect("a size") as usize;
-        assert_eq!(reader.remaining().len(), inner + 1, "{length}");
-        assert_eq!(rest.last(), Some(&2));
+        let inner = written(|writer| {
+            writer.unsigned_varint(large.len() as u32 + 1);
+            writer.put_slice(&large);
+        });
+        let outer = [text.as_slice(), &with_size(200, &inner)].concat();
+        let expected = [&[1], with_size(3, &outer).as_slice(), &[2]].concat();
+        assert!(bytes == expected, "{length}");
     }
 }
 

@@ -59,7 +59,7 @@ impl Writer {
         &self.buffer
     }
 
-    /// Forgets what was written, and keeps the room for it.
+    /// Forgets what was written, and keeps the room of what is buffered.
     pub fn clear(&mut self) {
         self.first = None;
         self.chunks.clear();
@@ -179,12 +179,12 @@ impl Writer {
     }
 
     /// An unsigned integer in 1 to 5 bytes, 7 bits in each, the lowest first.
-    pub fn unsigned_varint(&mut self, mut value: u32) {
-        while value >= 0x80 {
-            self.buffer.put_u8((value & 0x7f) as u8 | 0x80);
-            value >>= 7;
+    pub fn unsigned_varint(&mut self, value: u32) {
+        if value < 0x80 {
+            self.buffer.put_u8(value as u8);
+        } else {
+            self.buffer.put_slice(varint(value, &mut [0; 5]));
         }
-        self.buffer.put_u8(value as u8);
     }
 
     /// The length of a value that is not null, already known to be at most [`LENGTH_MAX`].
@@ -443,12 +443,32 @@ impl Writer {
             }
             return Ok(());
         }
-        let field = self.buffer.split_off(start);
-        self.buffer.truncate(size_at);
-        self.unsigned_varint(length as u32);
-        self.buffer.put_slice(&field);
+        let mut size = [0; 5];
+        let size = varint(length as u32, &mut size);
+        let moves_by = size.len() - 1;
+        let end = self.buffer.len();
+        self.buffer.resize(end + moves_by, 0);
+        self.buffer.copy_within(start..end, start + moves_by);
+        if let Some(place) = self.buffer.get_mut(size_at..start + moves_by) {
+            place.copy_from_slice(size);
+        }
         Ok(())
     }
+}
+
+/// The bytes of an unsigned varint.
+fn varint(mut value: u32, bytes: &mut [u8; 5]) -> &[u8] {
+    let mut length = 0;
+    for byte in bytes.iter_mut() {
+        length += 1;
+        if value < 0x80 {
+            *byte = value as u8;
+            break;
+        }
+        *byte = (value & 0x7f) as u8 | 0x80;
+        value >>= 7;
+    }
+    &bytes[..length]
 }
 
 macro_rules! encode_fixed {

@@ -16,7 +16,7 @@ pub enum Urgency {
 }
 
 /// Tells a directory's commit loop that there is something to sync. Calls that nobody has answered
-/// yet are one.
+/// yet are answered together, by one round.
 #[derive(Debug, Clone, Default)]
 pub struct Dirty(Arc<Inner>);
 
@@ -38,6 +38,9 @@ struct State {
     enough: usize,
     listener: Listener,
 }
+
+/// A crowd of which none has come for this part of its time is waited for no longer.
+const SLICES: u32 = 4;
 
 /// For whom a round waits.
 #[derive(Debug, Clone, Copy)]
@@ -134,7 +137,7 @@ impl ThreadListens<'_> {
     }
 
     /// Where there are calls: waits for more. For so long while none is urgent, and then until as many
-    /// are as are expected, for as long as those may wait.
+    /// are as are expected, for as long as those may wait and others come.
     pub(super) fn gather(&self, patience: Duration, crowd: Crowd) {
         let began = Instant::now();
         let state = self.wait_while(self.0.state(), patience, |state| {
@@ -146,7 +149,13 @@ impl ThreadListens<'_> {
         let patience = (crowd.patience).min(patience.saturating_sub(began.elapsed()));
         let mut state = state;
         state.enough = crowd.calls;
-        let mut state = self.wait_while(state, patience, |state| state.urgent < crowd.calls);
+        for _ in 0..SLICES {
+            let before = state.urgent;
+            state = self.wait_while(state, patience / SLICES, |state| state.urgent < crowd.calls);
+            if state.urgent == before || state.urgent >= crowd.calls {
+                break;
+            }
+        }
         state.enough = 0;
     }
 

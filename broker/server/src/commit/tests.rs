@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures::FutureExt as _;
 
 use super::*;
@@ -69,9 +71,13 @@ fn chain_of(
 ) -> (Result<Next, ()>, usize) {
     let mut left = rounds.iter();
     let ended = chain(dirty, patience, stop, || {
-        let (next, puts_off, meanwhile) = left.next().ok_or(())?;
+        let (next, puts_off, meanwhile) = *left.next().ok_or(())?;
         meanwhile();
-        Ok((*next, *puts_off))
+        Ok(Ran {
+            next,
+            puts_off,
+            took: Duration::MAX,
+        })
     });
     (ended, rounds.len() - left.len())
 }
@@ -115,6 +121,31 @@ fn who_was_put_off_does_not_wait_for_more() {
     let calls = || dirty.mark(Urgency::CanWait);
     let rounds = two_rounds(true, &calls);
     let ended = chain_of(&dirty, Some(FOR_EVER), &stop, &rounds);
+    assert_eq!(ended, (Ok(Next::WhenCalled), 2));
+}
+
+#[test]
+fn a_round_waits_for_as_many_as_the_one_before_answered_and_left_waiting() {
+    let (dirty, stop) = (Dirty::default(), CancellationToken::new());
+    for _ in 0..CROWD_MIN {
+        dirty.mark(Urgency::Urgent);
+    }
+    let another = || dirty.mark(Urgency::Urgent);
+    let called_again = AtomicUsize::new(0);
+    let all = || assert_eq!(called_again.load(Ordering::SeqCst), CROWD_MIN);
+    let rounds: [Step<'_>; 2] = [
+        (Next::WhenCalled, false, &another),
+        (Next::WhenCalled, false, &all),
+    ];
+    let ended = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..CROWD_MIN {
+                called_again.fetch_add(1, Ordering::SeqCst);
+                dirty.mark_when_waited_for(Urgency::Urgent);
+            }
+        });
+        chain_of(&dirty, Some(FOR_EVER), &stop, &rounds)
+    });
     assert_eq!(ended, (Ok(Next::WhenCalled), 2));
 }
 

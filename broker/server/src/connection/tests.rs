@@ -168,6 +168,19 @@ async fn a_stop_answers_what_was_applied_and_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_ends_a_connection_that_always_has_something_to_do() {
+    let mut session = session(1 << 20, 1 << 20);
+    // All of it is there before the connection is first served.
+    let frames = b"\0\0\0\x04more".repeat(1000);
+    session.client.write_all(&frames).await.unwrap();
+    session.stop.cancel();
+    let mut answered = Vec::new();
+    session.client.read_to_end(&mut answered).await.unwrap();
+    session.server.await.unwrap();
+    assert!(answered.len() <= STOP_TURNS * (4 + b"more".len()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn replies_that_wait_stop_the_reading_of_more() {
     let mut session = session(16 << 20, 1 << 20);
     send(&mut session, b"?waits").await;

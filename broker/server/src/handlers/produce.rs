@@ -93,11 +93,17 @@ pub(crate) async fn apply(
         Some(refused) => refuse_all(&request, &refused),
         None => append_all(shared, answer.version, caller.client_id, frame, &request).await,
     };
-    // Only now: a round that begins between two appends of a request takes one of them.
+    // Only now, and once for a directory: a round that begins between two appends of a request takes one
+    // of them, and who calls is counted.
+    let mut called: Vec<&Partition> = Vec::new();
     for outcome in outcomes.iter().flat_map(|topic| &topic.partitions) {
         if let Ok(accepted) = &outcome.result {
-            let urgency = urgency(acks, caller.only_waits);
-            accepted.partition.ask_for_commit(urgency);
+            let partition = &*accepted.partition;
+            let is_same = |other: &&Partition| Arc::ptr_eq(&other.directory, &partition.directory);
+            if !called.iter().any(is_same) {
+                partition.ask_for_commit(urgency(acks, caller.only_waits));
+                called.push(partition);
+            }
         }
     }
     if acks == 0 {

@@ -38,6 +38,13 @@ struct RealLock(#[expect(dead_code, reason = "the lock ends when the descriptor 
 
 impl DiskLock for RealLock {}
 
+fn may_be_for_the_flag(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+    )
+}
+
 impl Disk for RealDisk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         fs::create_dir_all(path)
@@ -98,8 +105,8 @@ impl Disk for RealDisk {
             .truncate(mode == OpenMode::Replace);
         let quiet = options.clone().custom_flags(NO_ACCESS_TIME).open(path);
         let file = match quiet {
-            // Only a file's owner may ask for it (open(2)).
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => options.open(path),
+            // Only a file's owner may ask for it (open(2)), and not every file system knows it.
+            Err(error) if may_be_for_the_flag(&error) => options.open(path),
             other => other,
         };
         Ok(Arc::new(RealFile(file.map_err(of_open)?)))

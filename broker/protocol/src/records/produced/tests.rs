@@ -347,6 +347,41 @@ fn a_built_batch_is_judged_as_its_bytes_are() {
     let keys = [Some(&b"key"[..]), None];
     let codecs = [Compression::None, Compression::Lz4];
     let mut answers = std::collections::BTreeMap::new();
+    // What no producer builds, and a caller here might.
+    let odd = [
+        BatchOptions::default(),
+        BatchOptions {
+            control: true,
+            ..BatchOptions::default()
+        },
+        BatchOptions {
+            timestamp_type: TimestampType::LogAppendTime,
+            ..BatchOptions::default()
+        },
+        BatchOptions {
+            base_offset: Offset(5),
+            ..BatchOptions::default()
+        },
+        BatchOptions {
+            producer_id: ProducerId(1),
+            ..BatchOptions::default()
+        },
+    ];
+    for (options, delta) in odd.into_iter().flat_map(|odd| [(odd, 1), (odd, 2)]) {
+        let mut builder = BatchBuilder::new(options);
+        builder.append(now, Some(b"key"), Some(b"1"), &[]).unwrap();
+        let gap = builder.append_at(delta, now, Some(b"key"), Some(b"2"), &[]);
+        gap.unwrap();
+        for rules in rules_of_a_built_batch(now) {
+            let expected = validate(builder.build().unwrap(), &rules);
+            let built = builder.clone().into_built().unwrap();
+            assert_eq!(
+                validate_built(built, &rules),
+                expected,
+                "{options:?} {rules:?}"
+            );
+        }
+    }
     for (first, second) in times.iter().flat_map(|a| times.map(|b| (*a, b))) {
         for (key, codec) in keys
             .iter()

@@ -113,6 +113,7 @@ fn a_crowd_is_waited_for_until_the_last_of_it_calls() {
             dirty.mark(Urgency::Urgent);
         });
         thread.gather(Duration::MAX, CROWD);
+        assert_eq!(dirty.urgent(), 3);
     });
     assert_eq!(dirty.answer(), 3);
     assert_eq!(dirty.urgent(), 0);
@@ -154,6 +155,19 @@ fn the_first_urgent_call_begins_the_wait_for_its_crowd() {
             }
         });
         thread.gather(Duration::MAX, CROWD);
+        assert_eq!(dirty.urgent(), 3);
     });
-    assert_eq!(dirty.answer(), 3);
+}
+
+#[test]
+fn a_crowd_of_which_nobody_comes_is_given_up() {
+    let dirty = Dirty::default();
+    let thread = dirty.listen();
+    dirty.mark(Urgency::Urgent);
+    let slow = Crowd {
+        patience: Duration::from_millis(4),
+        ..CROWD
+    };
+    thread.gather(Duration::MAX, slow);
+    assert_eq!(dirty.urgent(), 1);
 }
