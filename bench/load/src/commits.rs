@@ -77,12 +77,11 @@ pub(crate) async fn run(target: &Target, options: &Commits) -> Result<(), Failur
     let committing = committing.map(|((link, permits), connection)| {
         let turns = (0..).map(move |round| Turn {
             group: group(connection, connections, round, options.groups),
-            due: options.rate.map(|rate| Due {
-                at: began + pace::due(number(connection, connections, round), rate),
-                permits: Arc::clone(permits),
-            }),
+            due: options
+                .rate
+                .map(|rate| began + pace::due(number(connection, connections, round), rate)),
         });
-        keep_committing(link, target, &topic, turns, until)
+        keep_committing(link, permits, target, &topic, turns, until)
     });
     if let Some(rate) = options.rate {
         pace::start(permits.clone(), began, rate, until);
@@ -110,19 +109,13 @@ pub(crate) async fn run(target: &Target, options: &Commits) -> Result<(), Failur
 /// One commit of a connection.
 struct Turn {
     group: u32,
-    /// Where it does not follow the answer to the last.
-    due: Option<Due>,
-}
-
-/// When a commit is to be asked for.
-struct Due {
-    at: Instant,
-    /// One is there when it is time, and none at the end.
-    permits: Arc<Semaphore>,
+    /// When, where it does not follow the answer to the last: a permit is there then.
+    due: Option<Instant>,
 }
 
 async fn keep_committing(
     link: &Link,
+    permits: &Semaphore,
     target: &Target,
     topic: &Topic,
     turns: impl Iterator<Item = Turn>,
@@ -132,10 +125,10 @@ async fn keep_committing(
     for (offset, turn) in (0..).zip(turns) {
         let asked = match turn.due {
             None => Instant::now(),
-            Some(due) => match due.permits.acquire().await {
+            Some(due) => match permits.acquire().await {
                 Ok(permit) => {
                     permit.forget();
-                    due.at
+                    due
                 }
                 Err(_) => break,
             },

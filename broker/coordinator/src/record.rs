@@ -6,6 +6,7 @@
 //! ```
 //! Source: the `coordinator-key` and `coordinator-value` descriptors of Apache Kafka 4.3.0.
 
+#[cfg(test)]
 use bytes::Bytes;
 use esker_protocol::messages::{
     ConsumerGroupCurrentMemberAssignmentKey, ConsumerGroupCurrentMemberAssignmentValue,
@@ -184,18 +185,8 @@ impl<'a> Record<'a> {
         Ok(Some(Record { key, value }))
     }
 
-    /// The bytes of key and value.
-    ///
-    /// # Errors
-    /// A string is longer than the format can say.
-    pub fn encode(&self) -> Result<(Bytes, Option<Bytes>), RecordError> {
-        let mut writer = Writer::with_capacity(BYTES_EXPECTED);
-        let (key, value) = self.encode_with(&mut writer)?;
-        let value = value.map(Bytes::copy_from_slice);
-        Ok((Bytes::copy_from_slice(key), value))
-    }
-
-    /// The same, in the memory of a writer, whatever that holds: one serves for many records.
+    /// The bytes of key and value, in the memory of a writer, whatever that holds: one serves for many
+    /// records.
     ///
     /// # Errors
     /// A string is longer than the format can say.
@@ -214,5 +205,27 @@ impl<'a> Record<'a> {
         let key = bytes.get(..key_bytes).unwrap_or_default();
         let value = bytes.get(key_bytes..).unwrap_or_default();
         Ok((key, self.value.as_ref().map(|_| value)))
+    }
+
+    /// The bytes of key and value, each in memory of its own.
+    ///
+    /// # Errors
+    /// A string is longer than the format can say.
+    #[cfg(test)]
+    pub(crate) fn encode(&self) -> Result<(Bytes, Option<Bytes>), RecordError> {
+        let mut writer = Writer::with_capacity(BYTES_EXPECTED);
+        let (key, value) = self.encode_with(&mut writer)?;
+        let value = value.map(Bytes::copy_from_slice);
+        Ok((Bytes::copy_from_slice(key), value))
+    }
+
+    /// What key and value take together, in bytes.
+    ///
+    /// # Errors
+    /// A string is longer than the format can say.
+    pub(crate) fn encoded_bytes(&self) -> Result<usize, RecordError> {
+        let mut writer = Writer::with_capacity(BYTES_EXPECTED);
+        self.encode_with(&mut writer)?;
+        Ok(writer.len())
     }
 }

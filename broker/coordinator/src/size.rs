@@ -21,8 +21,7 @@ pub(crate) fn fits(records: &[Record<'_>], batch_bytes_max: usize) -> bool {
 
 /// What a record takes in a batch.
 pub(crate) fn encoded(record: &Record<'_>) -> Result<usize, RecordError> {
-    let (key, value) = record.encode()?;
-    Ok(ENCODED_RECORD_BYTES + key.len() + value.map_or(0, |value| value.len()))
+    Ok(ENCODED_RECORD_BYTES + record.encoded_bytes()?)
 }
 
 /// The same as [`of_batch`], closely; no more than it takes to know that it is above `enough`.
@@ -58,6 +57,5 @@ fn of_record(record: &Record<'_>) -> Result<usize, RecordError> {
         };
         return Ok(RECORD_BYTES + key.group.len() + key.topic.len() + metadata);
     }
-    let (key, value) = record.encode()?;
-    Ok(RECORD_BYTES + key.len() + value.map_or(0, |value| value.len()))
+    Ok(RECORD_BYTES + record.encoded_bytes()?)
 }

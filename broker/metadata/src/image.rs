@@ -294,22 +294,31 @@ impl Image {
 
     /// The topics that clients see, by name.
     pub fn visible_topics(&self) -> impl Iterator<Item = (&str, &Arc<Versioned<TopicValue>>)> {
-        self.topics()
-            .filter(|(_, topic)| topic.value.state != TopicState::Creating)
+        self.topics().filter(|(_, topic)| is_visible(topic))
+    }
+
+    /// A topic that clients see, by name.
+    #[must_use]
+    pub fn visible_topic(&self, name: &str) -> Option<&Arc<Versioned<TopicValue>>> {
+        self.topic(name).filter(|topic| is_visible(topic))
+    }
+
+    /// A topic that clients see, by id, with its name.
+    #[must_use]
+    pub fn visible_topic_by_id(&self, id: TopicId) -> Option<(&str, &Arc<Versioned<TopicValue>>)> {
+        self.topic_by_id(id).filter(|(_, topic)| is_visible(topic))
     }
 
     /// The id of a topic that clients see.
     #[must_use]
     pub fn visible_id(&self, name: &str) -> Option<TopicId> {
-        let topic = &self.topic(name)?.value;
-        (topic.state != TopicState::Creating).then_some(topic.topic_id)
+        Some(self.visible_topic(name)?.value.topic_id)
     }
 
     /// The name of a topic that clients see.
     #[must_use]
     pub fn visible_name(&self, id: TopicId) -> Option<&str> {
-        let (name, topic) = self.topic_by_id(id)?;
-        (topic.value.state != TopicState::Creating).then_some(name)
+        Some(self.visible_topic_by_id(id)?.0)
     }
 
     /// The topics that are created or grow: what the controller has still to do.
@@ -415,6 +424,11 @@ impl Image {
             .take_while(move |((of, _), _)| *of == kind)
             .map(|((_, name), value)| (name.as_str(), value))
     }
+}
+
+/// Clients see a topic once all of it is there.
+fn is_visible(topic: &Versioned<TopicValue>) -> bool {
+    topic.value.state != TopicState::Creating
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use esker_metadata::controller as decide;
 use esker_metadata::keys::{ALL_BROKERS, ConfigKind};
-use esker_metadata::values::TopicState;
 use esker_metadata::{Image, Revision, Transaction};
 use esker_protocol::ErrorCode;
 
@@ -252,10 +251,7 @@ fn check(
             })?;
             topics::check_configs(shared, next, settings.merged())?;
             topic::check_alteration(current, next).map_err(|error| invalid(error.to_string()))?;
-            let is_visible = image
-                .topic(name)
-                .is_some_and(|topic| topic.value.state != TopicState::Creating);
-            if !is_visible {
+            if image.visible_topic(name).is_none() {
                 let message = format!("The topic '{name}' does not exist.");
                 return Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, message));
             }

@@ -343,8 +343,7 @@ pub async fn grow(
     loop {
         let image = Arc::clone(&images.borrow_and_update());
         let topic = image
-            .topic(name)
-            .filter(|topic| topic.value.state != TopicState::Creating)
+            .visible_topic(name)
             .ok_or_else(|| Refusal::new(ErrorCode::UnknownTopicOrPartition, ""))?;
         // Another growth is under way: what there is to add is known when it has ended.
         if topic.value.state == TopicState::Growing {

@@ -83,7 +83,7 @@ impl Dirty {
         if !wakes {
             return;
         }
-        state.call = state.call.max(Some(urgency));
+        state.call = Some(urgency);
         let listener = state.listener;
         // Who is woken needs the lock.
         drop(state);
@@ -140,19 +140,19 @@ impl ThreadListens<'_> {
     /// are as are expected, for as long as those may wait and others come.
     pub(super) fn gather(&self, patience: Duration, crowd: Crowd) {
         let began = Instant::now();
-        let state = self.wait_while(self.0.state(), patience, |state| {
+        let mut state = self.wait_while(self.0.state(), patience, |state| {
             state.call == Some(Urgency::CanWait)
         });
-        if state.urgent == 0 || state.urgent >= crowd.calls {
+        if state.urgent == 0 {
             return;
         }
         let patience = (crowd.patience).min(patience.saturating_sub(began.elapsed()));
-        let mut state = state;
         state.enough = crowd.calls;
         for _ in 0..SLICES {
             let before = state.urgent;
             state = self.wait_while(state, patience / SLICES, |state| state.urgent < crowd.calls);
-            if state.urgent == before || state.urgent >= crowd.calls {
+            // None came, or all are there.
+            if state.urgent == before {
                 break;
             }
         }

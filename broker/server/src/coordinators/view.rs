@@ -5,7 +5,6 @@ use std::sync::Arc;
 use esker_coordinator::{Configuration, GroupSettings, Now, Settings, Topics, View};
 use esker_metadata::Image;
 use esker_metadata::keys::ConfigKind;
-use esker_metadata::values::TopicState;
 use esker_protocol::{Timestamp, TopicId};
 
 use crate::broker::Shared;
@@ -48,13 +47,13 @@ impl World {
 
 impl Topics for World {
     fn by_name(&self, name: &str) -> Option<(TopicId, i32)> {
-        let topic = &self.image.topic(name)?.value;
-        (topic.state != TopicState::Creating).then_some((topic.topic_id, topic.partitions))
+        let topic = &self.image.visible_topic(name)?.value;
+        Some((topic.topic_id, topic.partitions))
     }
 
     fn by_id(&self, id: TopicId) -> Option<(&str, i32)> {
-        let (name, topic) = self.image.topic_by_id(id)?;
-        (topic.value.state != TopicState::Creating).then_some((name, topic.value.partitions))
+        let (name, topic) = self.image.visible_topic_by_id(id)?;
+        Some((name, topic.value.partitions))
     }
 
     fn racks(&self, id: TopicId, partition: i32) -> Vec<&str> {

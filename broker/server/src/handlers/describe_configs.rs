@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use esker_metadata::Image;
-use esker_metadata::values::TopicState;
 use esker_protocol::ErrorCode;
 use esker_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use esker_protocol::messages::describe_configs_response::{
@@ -206,8 +205,7 @@ impl View<'_> {
                 problem.to_string(),
             ))
         })?;
-        let topic = self.image.topic(name);
-        let topic = topic.filter(|topic| topic.value.state != TopicState::Creating);
+        let topic = self.image.visible_topic(name);
         let overrides = &topic.ok_or(None)?.value.configs;
         let broker = self.settings.merged();
         // Where nobody set it, tiering is on for whatever can be tiered and a store is there for.

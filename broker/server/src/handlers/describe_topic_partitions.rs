@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use esker_metadata::Image;
-use esker_metadata::values::{PartitionValue, TopicState};
+use esker_metadata::values::PartitionValue;
 use esker_protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
@@ -107,9 +107,7 @@ fn describe<'a>(
             response.next_cursor = next(name, 0);
             break;
         }
-        let topic = image.topic(name);
-        let topic = topic.filter(|topic| topic.value.state != TopicState::Creating);
-        let Some(topic) = topic else {
+        let Some(topic) = image.visible_topic(name) else {
             let code = match topics::check_name(name) {
                 Ok(()) => ErrorCode::UnknownTopicOrPartition,
                 Err(_) => ErrorCode::InvalidTopicException,

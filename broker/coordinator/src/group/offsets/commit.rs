@@ -115,11 +115,7 @@ pub(crate) fn commit<'r>(
             partitions,
         });
     }
-    if turn.records.is_empty() {
-        turn.records = records;
-    } else {
-        turn.records.append(&mut records);
-    }
+    turn.records.append(&mut records);
     Ok(OffsetCommitResponse {
         topics,
         ..OffsetCommitResponse::default()

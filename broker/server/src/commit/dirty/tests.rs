@@ -51,11 +51,16 @@ impl Dirty {
     }
 }
 
-fn call_while_waiting(dirty: &Dirty, urgency: Urgency, wait: impl FnOnce()) {
+/// Waits while another thread calls.
+fn while_called(calls: impl FnOnce() + Send, wait: impl FnOnce()) {
     std::thread::scope(|scope| {
-        scope.spawn(|| dirty.mark_when_waited_for(urgency));
+        scope.spawn(calls);
         wait();
     });
+}
+
+fn call_while_waiting(dirty: &Dirty, urgency: Urgency, wait: impl FnOnce()) {
+    while_called(|| dirty.mark_when_waited_for(urgency), wait);
 }
 
 #[test]
@@ -105,13 +110,13 @@ fn a_crowd_is_waited_for_until_the_last_of_it_calls() {
     let dirty = Dirty::default();
     let thread = dirty.listen();
     dirty.mark(Urgency::Urgent);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            dirty.mark_when_waited_for(Urgency::Urgent);
-            // Counts for nobody.
-            dirty.mark(Urgency::CanWait);
-            dirty.mark(Urgency::Urgent);
-        });
+    let calls = || {
+        dirty.mark_when_waited_for(Urgency::Urgent);
+        // Counts for nobody.
+        dirty.mark(Urgency::CanWait);
+        dirty.mark(Urgency::Urgent);
+    };
+    while_called(calls, || {
         thread.gather(Duration::MAX, CROWD);
         assert_eq!(dirty.urgent(), 3);
     });
@@ -148,12 +153,8 @@ fn the_first_urgent_call_begins_the_wait_for_its_crowd() {
     let dirty = Dirty::default();
     let thread = dirty.listen();
     dirty.mark(Urgency::CanWait);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for _ in 0..3 {
-                dirty.mark_when_waited_for(Urgency::Urgent);
-            }
-        });
+    let calls = || (0..3).for_each(|_| dirty.mark_when_waited_for(Urgency::Urgent));
+    while_called(calls, || {
         thread.gather(Duration::MAX, CROWD);
         assert_eq!(dirty.urgent(), 3);
     });
