@@ -22,7 +22,7 @@ use crate::broker::Shared;
 use crate::config::Durability;
 use crate::environment::Work;
 
-use dirty::Crowd;
+use dirty::{Crowd, MOMENT};
 pub use dirty::{Dirty, Urgency};
 
 /// How often a relaxed broker syncs what it has written. Nobody waits for it; it bounds what a
@@ -42,14 +42,13 @@ struct Patience {
     /// For a call to the next round: to hand the work over anew costs a busy directory more than many
     /// a sync.
     next: Duration,
-    /// For more to take along, before a round that nobody is in a hurry for. Clients that send on while
-    /// they wait then pay for a fraction of the rounds.
+    /// For more to take along, before a round for which nobody has called and for a crowd.
     more: Duration,
 }
 
 const PATIENCE: Patience = Patience {
     next: Duration::from_millis(10),
-    more: Duration::from_millis(1),
+    more: MOMENT,
 };
 
 /// With fewer that wait at the same time each is better served at once: measured, with 8 a second round
@@ -99,11 +98,13 @@ pub async fn run(
         published: Published::default(),
         stop,
     });
+    let mut settles_on = false;
     loop {
-        let settles = tokio::select! {
+        let is_idle = tokio::select! {
             biased;
             () = rounds.stop.cancelled() => return,
             () = rounds.dirty.called() => false,
+            () = std::future::ready(()), if settles_on => true,
             // A deletion or a roll that failed fails the directory as well, and nobody appends to
             // a failed one: without a look of its own the process would never say so (P6).
             () = tokio::time::sleep(IDLE_INTERVAL) => {
@@ -122,11 +123,13 @@ pub async fn run(
             }
         }
         let running = Arc::clone(&rounds);
-        let job = move || running.run(settles);
-        match while_telling(shared, &rounds.published, job).await {
+        let job = move || running.run(is_idle);
+        let ran = while_telling(shared, &rounds.published, job).await;
+        settles_on = matches!(ran, Ok(Next::ToSettle));
+        match ran {
             Ok(Next::AfterPause) => retry(&rounds.dirty, &rounds.stop).await,
             Ok(Next::AtOnce | Next::ToRecord | Next::WhenDue) => rounds.dirty.mark(Urgency::Urgent),
-            Ok(Next::WhenCalled) => {}
+            Ok(Next::WhenCalled | Next::ToSettle) => {}
             Err(failure) => {
                 error!(directory = %rounds.directory.path().display(), error = %failure, "log directory failed");
                 shared.partitions.directory_failed(&rounds.directory);
@@ -174,16 +177,17 @@ struct Rounds {
 
 impl Rounds {
     /// Runs those that are one piece of work.
-    fn run(&self, settles: bool) -> Result<Next, DirectoryFailed> {
+    fn run(&self, is_idle: bool) -> Result<Next, DirectoryFailed> {
         let stays = self.shared.environment.spawner.may_stay() && !self.is_relaxed;
-        let mut settles = settles;
-        let round = || {
+        let mut is_idle = is_idle;
+        let round = |is_called: bool| {
             let began = Instant::now();
-            // Once: what comes meanwhile is load, and that is what the journal is for.
-            let round = match std::mem::take(&mut settles) {
-                true => self.directory.settle_round()?,
+            // What comes meanwhile is load, and that is what the journal is for.
+            let round = match is_idle && !is_called {
+                true => self.directory.idle_round()?,
                 false => self.directory.commit_round()?,
             };
+            is_idle = round.settles_on;
             let took = began.elapsed();
             self.shared.metrics.committed();
             self.published.add(&round);
@@ -207,12 +211,13 @@ struct Ran {
     took: Duration,
 }
 
-/// Runs rounds for as long as one must follow the other at once, or is called for soon.
+/// Runs rounds for as long as one must follow the other at once, or is called for soon. Each is told
+/// whether it was called for.
 fn chain<E>(
     dirty: &Dirty,
     patience: Option<Patience>,
     stop: &CancellationToken,
-    mut round: impl FnMut() -> Result<Ran, E>,
+    mut round: impl FnMut(bool) -> Result<Ran, E>,
 ) -> Result<Next, E> {
     let listens = patience.map(|patience| (dirty.listen(), patience));
     let mut puts_off = false;
@@ -224,10 +229,10 @@ fn chain<E>(
         }
         // Who calls has appended before: this round takes it.
         let answered = dirty.answer();
-        let ran = round()?;
+        let ran = round(answered.is_some())?;
         let next = ran.next;
         puts_off = ran.puts_off;
-        crowd = crowd_after(answered, dirty.urgent(), ran.took);
+        crowd = crowd_after(answered.unwrap_or(0), dirty.urgent(), ran.took);
         let goes_on = match listens.as_ref().filter(|_| !stop.is_cancelled()) {
             None => false,
             Some((calls, patience)) => match next {
@@ -238,8 +243,8 @@ fn chain<E>(
                     }
                     true
                 }
-                Next::ToRecord => {
-                    // Something that comes soon takes the record along.
+                Next::ToRecord | Next::ToSettle => {
+                    // Something that comes soon takes the record along, or is no more idle.
                     calls.called_within(patience.more);
                     true
                 }
@@ -273,6 +278,8 @@ enum Next {
     AtOnce,
     /// What was reached is to be recorded, for which nobody waits.
     ToRecord,
+    /// The directory is idle, and more files are to be settled.
+    ToSettle,
     /// Something could not be written for want of space; it is tried again.
     AfterPause,
     /// In a relaxed directory there is more to do, for which nobody waits.
@@ -284,7 +291,9 @@ enum Next {
 /// What follows a round is what the round says, and not what the directory needs by now: what was
 /// appended after it has called for a round of its own, which must come without the pause of a full disk.
 fn after(round: &CommitRound, is_relaxed: bool) -> Next {
-    if round.more && !is_relaxed {
+    if round.settles_on {
+        Next::ToSettle
+    } else if round.more && !is_relaxed {
         match round.only_records {
             true => Next::ToRecord,
             false => Next::AtOnce,

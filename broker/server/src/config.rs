@@ -99,6 +99,9 @@ pub struct Config {
     pub offsets_topic: OffsetsTopic,
     /// `offsets.commit.timeout.ms`: how long a coordinator's answer waits for its commit.
     pub offsets_commit_timeout: Duration,
+    /// How long what a group coordinator has appended may wait for more before it is made durable; `None`
+    /// for no longer than there is more at once.
+    pub coordinator_append_linger: Option<Duration>,
     /// `offsets.load.buffer.size`: how much of a coordinator's log is read at a time.
     pub offsets_load_bytes: usize,
     /// Access to an `s3:` store.
@@ -391,6 +394,7 @@ impl Config {
                 )? as u32,
             },
             offsets_commit_timeout: values.millis("offsets.commit.timeout.ms", None)?,
+            coordinator_append_linger: values.coordinator_append_linger()?,
             offsets_load_bytes: values.size("offsets.load.buffer.size", 1, None)?,
             s3: S3Access {
                 endpoint: properties.get("object.store.s3.endpoint").cloned(),
@@ -532,6 +536,14 @@ impl Values<'_> {
             .check(&text)
             .map_err(|problem| self.invalid(key, problem.to_owned()))?;
         Ok(text.trim().eq_ignore_ascii_case("true"))
+    }
+
+    /// The time, where it is one: -1 says that it goes by the load, 0 that there is none.
+    fn coordinator_append_linger(&self) -> Result<Option<Duration>, ConfigError> {
+        let most = i64::from(i32::MAX);
+        let millis = self.number("group.coordinator.append.linger.ms", -1, most, None)?;
+        let linger = u64::try_from(millis).ok().map(Duration::from_millis);
+        Ok(linger.filter(|linger| !linger.is_zero()))
     }
 
     /// What coordinators are told; bounds that contradict each other are refused as Kafka does.

@@ -57,7 +57,7 @@ pub struct DirectoryConfig {
     pub open_files_max: usize,
     /// The size at which `durable-ends.log` is rewritten.
     pub durable_ends_bytes_max: u64,
-    /// The size at which the files are synced and the journal begins again.
+    /// The size of the ring that the journal is. Before it comes round all files are synced once.
     pub journal_bytes_max: u64,
     /// Logs whose own files and names one round syncs, one by one; others wait for the next rounds. What
     /// the journal takes is not counted. At least 1.

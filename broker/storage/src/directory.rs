@@ -25,6 +25,7 @@ pub(crate) mod journal;
 mod logs;
 mod shared;
 mod turns;
+mod unsettled;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -178,14 +179,21 @@ impl LogDirectory {
     /// Makes everything that was appended durable; see [`commit`].
     pub fn commit_round(&self) -> Result<CommitRound, DirectoryFailed> {
         let _one_at_a_time = lock(&self.round);
-        commit::round(&self.shared, Settle::WhenFull)
+        commit::round(&self.shared, Settle::InTime)
     }
 
-    /// A commit round that syncs the files of all logs, so that nothing is in the journal alone: for
-    /// a directory that is idle. Where more logs changed than a round does, it is one like any other.
+    /// A commit round of a directory that is idle: it syncs files of a few of the logs of which the
+    /// journal has more, and says whether there are others. Where more logs changed than a round does, it is
+    /// one like any other.
+    pub fn idle_round(&self) -> Result<CommitRound, DirectoryFailed> {
+        let _one_at_a_time = lock(&self.round);
+        commit::round(&self.shared, Settle::Some)
+    }
+
+    /// The same for all logs at once, so that nothing is in the journal alone: for a stop.
     pub fn settle_round(&self) -> Result<CommitRound, DirectoryFailed> {
         let _one_at_a_time = lock(&self.round);
-        commit::round(&self.shared, Settle::Now)
+        commit::round(&self.shared, Settle::All)
     }
 
     /// Whether everything that is durable is so in the logs' own files.

@@ -7,12 +7,55 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// How much the caller is in a hurry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
-    /// Nobody waits for the answer, or who waits sends on meanwhile: the round may wait a moment for more.
-    CanWait,
+    /// The round may wait for more, for so long.
+    CanWait(Duration),
     /// Somebody does nothing but wait.
     Urgent,
+}
+
+impl Urgency {
+    /// Nobody waits for the answer, or who waits sends on meanwhile. Clients that send on while they wait
+    /// then pay for a fraction of the rounds.
+    pub const A_MOMENT: Urgency = Urgency::CanWait(MOMENT);
+}
+
+/// How long a round waits for more that nobody is in a hurry for.
+pub(super) const MOMENT: Duration = Duration::from_millis(1);
+
+/// By when a round is called for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    AtOnce,
+    /// `None` is never, as far as time goes.
+    By(Option<Instant>),
+}
+
+impl Due {
+    fn of(urgency: Urgency) -> Due {
+        match urgency {
+            Urgency::Urgent => Due::AtOnce,
+            Urgency::CanWait(time) => Due::By(Instant::now().checked_add(time)),
+        }
+    }
+
+    fn is_before(self, other: Due) -> bool {
+        match (self, other) {
+            (_, Due::AtOnce) | (Due::By(None), _) => false,
+            (Due::AtOnce, _) | (_, Due::By(None)) => true,
+            (Due::By(Some(one)), Due::By(Some(other))) => one < other,
+        }
+    }
+
+    /// How long the round may wait.
+    fn left(self) -> Duration {
+        match self {
+            Due::AtOnce => Duration::ZERO,
+            Due::By(None) => Duration::MAX,
+            Due::By(Some(due)) => due.saturating_duration_since(Instant::now()),
+        }
+    }
 }
 
 /// Tells a directory's commit loop that there is something to sync. Calls that nobody has answered
@@ -31,7 +74,7 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
-    call: Option<Urgency>,
+    call: Option<Due>,
     /// How many of the calls are urgent.
     urgent: usize,
     /// With how many urgent calls the thread goes on that waits for more.
@@ -75,7 +118,13 @@ impl Dirty {
     /// Asks for a round.
     pub fn mark(&self, urgency: Urgency) {
         let mut state = self.state();
-        let mut wakes = state.call < Some(urgency);
+        let due = match state.call {
+            // No earlier one is possible.
+            Some(Due::AtOnce) => Due::AtOnce,
+            _ => Due::of(urgency),
+        };
+        let mut wakes = state.call.is_none_or(|call| due.is_before(call));
+        let is_earlier = wakes;
         if urgency == Urgency::Urgent {
             state.urgent += 1;
             wakes |= state.urgent == state.enough;
@@ -83,7 +132,9 @@ impl Dirty {
         if !wakes {
             return;
         }
-        state.call = Some(urgency);
+        if is_earlier {
+            state.call = Some(due);
+        }
         let listener = state.listener;
         // Who is woken needs the lock.
         drop(state);
@@ -102,11 +153,12 @@ impl Dirty {
         }
     }
 
-    /// Answers what calls there are, before the work that they ask for. How many of them are urgent.
-    pub(super) fn answer(&self) -> usize {
+    /// Answers what calls there are, before the work that they ask for. How many of them are urgent, if there
+    /// is any.
+    pub(super) fn answer(&self) -> Option<usize> {
         let mut state = self.state();
-        state.call = None;
-        std::mem::take(&mut state.urgent)
+        let urgent = std::mem::take(&mut state.urgent);
+        state.call.take().map(|_| urgent)
     }
 
     /// How many urgent calls nobody has answered yet.
@@ -136,17 +188,21 @@ impl ThreadListens<'_> {
         state.call.is_some()
     }
 
-    /// Where there are calls: waits for more. For so long while none is urgent, and then until as many
-    /// are as are expected, for as long as those may wait and others come.
+    /// Where there are calls: waits for more. Until one is due, and where that is urgent until as many are as
+    /// are expected, for as long as those may wait, no longer than so, and as others come.
     pub(super) fn gather(&self, patience: Duration, crowd: Crowd) {
-        let began = Instant::now();
-        let mut state = self.wait_while(self.0.state(), patience, |state| {
-            state.call == Some(Urgency::CanWait)
-        });
+        let mut state = self.0.state();
+        while let Some(call) = state.call {
+            let left = call.left();
+            if left.is_zero() {
+                break;
+            }
+            state = self.wait_while(state, left, |state| state.call == Some(call));
+        }
         if state.urgent == 0 {
             return;
         }
-        let patience = (crowd.patience).min(patience.saturating_sub(began.elapsed()));
+        let patience = crowd.patience.min(patience);
         state.enough = crowd.calls;
         for _ in 0..SLICES {
             let before = state.urgent;

@@ -30,6 +30,51 @@ fn nobody_waits_for_a_record() {
 }
 
 #[test]
+fn an_idle_directory_is_settled_round_by_round() {
+    let settles_on = CommitRound {
+        settles_on: true,
+        ..round(true, false)
+    };
+    assert_eq!(after(&settles_on, false), Next::ToSettle);
+    let (dirty, stop) = (Dirty::default(), CancellationToken::new());
+    let rounds: [Step<'_>; 3] = [
+        (Next::ToSettle, false, &nothing),
+        (Next::ToSettle, false, &nothing),
+        (Next::WhenCalled, false, &nothing),
+    ];
+    // By a thread that may stay, or by one after the other.
+    let ended = chain_of(&dirty, Some(NONE), &stop, &rounds);
+    assert_eq!(ended, (Ok(Next::WhenCalled), 3));
+    let ended = chain_of(&dirty, None, &stop, &rounds);
+    assert_eq!(ended, (Ok(Next::ToSettle), 1));
+}
+
+#[test]
+fn a_round_is_told_whether_it_was_called_for() {
+    let (dirty, stop) = (Dirty::default(), CancellationToken::new());
+    let mut told = Vec::new();
+    let ended = chain(&dirty, Some(NONE), &stop, |is_called| {
+        told.push(is_called);
+        if told.len() == 1 {
+            dirty.mark(Urgency::Urgent);
+        }
+        Ok::<Ran, ()>(Ran {
+            next: if told.len() == 3 {
+                Next::WhenCalled
+            } else {
+                Next::ToSettle
+            },
+            puts_off: false,
+            took: Duration::ZERO,
+        })
+    });
+    assert_eq!(
+        (ended, told),
+        (Ok(Next::WhenCalled), vec![false, true, false])
+    );
+}
+
+#[test]
 fn a_relaxed_directory_syncs_once_in_a_while_also_under_load() {
     assert_eq!(after(&round(true, false), true), Next::WhenDue);
     assert_eq!(after(&round(false, false), true), Next::WhenCalled);
@@ -70,7 +115,7 @@ fn chain_of(
     rounds: &[Step<'_>],
 ) -> (Result<Next, ()>, usize) {
     let mut left = rounds.iter();
-    let ended = chain(dirty, patience, stop, || {
+    let ended = chain(dirty, patience, stop, |_| {
         let (next, puts_off, meanwhile) = *left.next().ok_or(())?;
         meanwhile();
         Ok(Ran {
@@ -118,7 +163,7 @@ fn a_call_that_the_next_round_answers_makes_no_third() {
 #[test]
 fn who_was_put_off_does_not_wait_for_more() {
     let (dirty, stop) = (Dirty::default(), CancellationToken::new());
-    let calls = || dirty.mark(Urgency::CanWait);
+    let calls = || dirty.mark(Urgency::CanWait(Duration::MAX));
     let rounds = two_rounds(true, &calls);
     let ended = chain_of(&dirty, Some(FOR_EVER), &stop, &rounds);
     assert_eq!(ended, (Ok(Next::WhenCalled), 2));

@@ -68,6 +68,20 @@ fn the_node_has_one_id_under_both_names() {
 }
 
 #[test]
+fn coordinators_linger_only_where_they_are_told_for_how_long() {
+    for (given, linger) in [("-1", None), ("0", None), ("5", Some(5))] {
+        let key = "group.coordinator.append.linger.ms";
+        let (config, warnings) = parse(&[("node.id", "1"), (key, given)]).unwrap();
+        let expected = linger.map(Duration::from_millis);
+        assert_eq!(
+            (config.coordinator_append_linger, warnings),
+            (expected, Vec::new())
+        );
+    }
+    assert_eq!(parse(&[]).unwrap().0.coordinator_append_linger, None);
+}
+
+#[test]
 fn values_that_cannot_be_used_are_refused() {
     for (key, value) in [
         ("node.id", "-1"),
@@ -83,6 +97,7 @@ fn values_that_cannot_be_used_are_refused() {
         ("auto.create.topics.enable", "perhaps"),
         ("http.listener", "9644"),
         ("planted.bug", "cut-batch-of-another-build"),
+        ("group.coordinator.append.linger.ms", "-2"),
     ] {
         assert!(parse(&[(key, value)]).is_err(), "{key}={value}");
     }

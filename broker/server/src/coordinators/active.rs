@@ -39,6 +39,8 @@ pub(super) struct Active {
     settings: Arc<Settings>,
     /// When the loop will look at the timers.
     planned_due: Option<i64>,
+    /// How long a commit may wait for others.
+    urgency: Urgency,
 }
 
 /// Most records take no more, in bytes.
@@ -122,6 +124,10 @@ impl Active {
             held: Held::nothing(&shared.coordinators.members_bytes),
             settings: Arc::clone(&shared.config.groups),
             planned_due: None,
+            urgency: match shared.config.coordinator_append_linger {
+                Some(linger) => Urgency::CanWait(linger),
+                None => Urgency::Urgent,
+            },
         };
         let world = active.world(shared, partition);
         let step = active.shard.loaded(&world.view());
@@ -262,7 +268,7 @@ impl Active {
         self.held.set(self.shard.members_bytes());
         let appended = self.append(partition, now, &step);
         if !step.records.is_empty() {
-            partition.ask_for_commit(Urgency::Urgent);
+            partition.ask_for_commit(self.urgency);
         }
         let mut answered = None;
         for (ticket, mut response) in step.replies {

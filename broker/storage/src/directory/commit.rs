@@ -2,17 +2,18 @@
 //!
 //! ```text
 //! take the dirty logs, note their written ends and generations
-//! append the ends that the previous round reached to durable-ends.log
-//! sync: the journal with what is small, every other file and directory that changed, or the file
-//!       system once
+//! append the ends that the previous round reached to durable-ends.log, and how far the journal is settled
+//! sync: the journal with what is small, every other file and directory that changed, and a few of the
+//!       files of which the journal has more; or the file system once
 //! publish the noted ends of logs that were not cut or started anew meanwhile
 //! ```
 //! A sync of one file after another takes as long as there are files: a round takes so many logs at most
 //! that the journal cannot serve, those first that have records, and the next ones take the others. The
 //! first records of a thousand new partitions would else hold up everybody's.
 //!
-//! When the journal is full, or the directory idle, a round syncs the files of all that is in it,
-//! records that, and lets the journal begin again.
+//! The files of what is in the journal are due by and by ([`Unsettled::due`]), the oldest first, so that
+//! nobody waits for all of them at once; a few at a time as well when the directory is idle. Only where the
+//! journal is full all the same, descriptors run out or the broker stops, a round syncs all.
 //!
 //! Appends go on during all of it. Ends are recorded once in [`RECORD_ROUNDS_MAX`] busy rounds and in
 //! every idle one. A record lags one round, so what it says was synced before it was
@@ -31,11 +32,14 @@ use crate::disk::DiskFile;
 use crate::disk::is_exhausted;
 use crate::error::DirectoryFailed;
 use crate::lock::lock;
-use crate::log::{Capture, Log, LogName, Need};
+use crate::log::{Capture, Log, LogName, Need, Published};
 
 /// Busy rounds that one record covers: what a crash makes recovery scan again is at most what so many
 /// rounds wrote.
 const RECORD_ROUNDS_MAX: u32 = 16;
+
+/// Logs whose files one round of an idle directory settles at most: who appends meanwhile waits for them.
+const IDLE_LOGS_MAX: usize = 4;
 
 /// What a round did.
 #[derive(Debug, Default)]
@@ -50,6 +54,8 @@ pub struct CommitRound {
     /// Whether something that was called for has to wait for a later round: logs for their turn, or the
     /// settling of a directory that is not idle.
     pub puts_off: bool,
+    /// Whether a round of an idle directory left files for the next one to settle.
+    pub settles_on: bool,
     /// Whether the disk was too full to record what the previous round reached, and log starts that
     /// moved: a later round does.
     pub unrecorded: bool,
@@ -61,8 +67,12 @@ pub struct CommitRound {
 /// When the files of what the journal holds are synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Settle {
-    WhenFull,
-    Now,
+    /// As they become due.
+    InTime,
+    /// A few, for nobody waits.
+    Some,
+    /// All.
+    All,
 }
 
 pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, DirectoryFailed> {
@@ -72,54 +82,43 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
     let is_relaxed = shared.config.durability == Durability::Relaxed;
     let by_turns = shared.config.commit != CommitMode::SyncFs && !is_relaxed;
     // So many are not idle: those that wait would wait for the files of everybody.
-    let is_put_off = settle == Settle::Now && by_turns && {
+    let is_put_off = settle != Settle::InTime && by_turns && {
         let turns = lock(&shared.turns);
         let waiting = taken.keys().filter(|id| !turns.is_in_want(**id)).count();
         waiting > shared.config.round_logs_max
     };
-    let settle = if is_put_off { Settle::WhenFull } else { settle };
+    let settle = if is_put_off { Settle::InTime } else { settle };
     // Rounds alone write to the journal, one at a time.
-    let (sequence, mut room, settles) = {
-        let mut journal = lock(&shared.journal);
-        let many = lock(&shared.journaled).len() >= shared.config.open_files_max;
-        let short = shared.short_of_files.swap(false, Ordering::SeqCst);
-        let due = settle == Settle::Now || journal.is_full() || many || short;
-        let settles = due && !journal.is_settled();
-        (journal.last_sequence(), journal.room(), settles)
-    };
-    let journals = settle == Settle::WhenFull && !settles;
-    let unsettled = match settles {
-        true => lock(&shared.journaled).clone(),
-        false => BTreeMap::new(),
+    let (sequence, mut room, settles, due) = settling(shared, settle);
+    let journals = settle != Settle::All && !settles;
+    // Those whose files this round settles.
+    let (before, settled) = {
+        let unsettled = lock(&shared.unsettled);
+        (unsettled.len(), unsettled.oldest(due))
     };
     let mut done = CommitRound {
         puts_off: is_put_off,
         ..CommitRound::default()
     };
-    if by_turns && settle == Settle::WhenFull {
-        taken.retain(|id, _| !unsettled.contains_key(id));
+    if by_turns && settle == Settle::InTime {
+        taken.retain(|id, _| !settled.contains_key(id));
         let waiting = put_off(shared, &mut taken, journals.then(|| room.clone()));
         done.puts_off |= !waiting.is_empty();
         // They still count as queued.
         lock(&shared.dirty).extend(waiting);
     }
     // While one of these is left out the journal may hold more than the files.
-    let must_settle: BTreeSet<u64> = unsettled.keys().copied().collect();
-    taken.extend(unsettled);
+    let must_settle: BTreeSet<u64> = settled.keys().copied().collect();
+    taken.extend(settled);
     {
         let mut turns = lock(&shared.turns);
         taken.keys().for_each(|id| turns.take(*id));
     }
     let mut captures = Vec::with_capacity(taken.len());
-    let mut is_whole = true;
     for log in taken.into_values() {
-        let room = journals.then_some(&mut room);
+        let room = (journals && !must_settle.contains(&log.id())).then_some(&mut room);
         match log.capture(room, sequence) {
-            Ok(capture) => {
-                // A log that is being cut has handed over nothing: its bytes may be in the journal alone.
-                is_whole &= !(capture.is_cutting && must_settle.contains(&log.id()));
-                captures.push((log, capture));
-            }
+            Ok(capture) => captures.push((log, capture)),
             Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => done.starved.push(log),
             Err(IoFailure::Failed(failed)) => return Err(failed),
         }
@@ -128,25 +127,28 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
     // where recovery must look, and an older one is weaker but true. Each record is synced before the
     // next is appended, so that only the last can be torn.
     let waited = shared.rounds_since_record.fetch_add(1, Ordering::SeqCst) + 1;
-    let record = if captures.is_empty() || is_relaxed || waited >= RECORD_ROUNDS_MAX {
+    let reached = lock(&shared.unsettled).settled(sequence);
+    let is_due = captures.is_empty() || is_relaxed || waited >= RECORD_ROUNDS_MAX;
+    let record = if is_due || lock(&shared.journal).wants_record(reached) {
         shared.rounds_since_record.store(0, Ordering::SeqCst);
-        record_previous(shared)?
+        record_previous(shared, reached)?
     } else {
         Record::NotDue
     };
     let journal = write_journal(shared, &captures)?;
     let mut unnamed = sync(shared, &captures, record == Record::Appended, &journal)?;
-    unnamed.extend(journal.left_out);
-    for (index, (log, capture)) in captures.into_iter().enumerate() {
-        if unnamed.contains(&index) {
-            log.give_back(&capture);
-            done.starved.push(log);
-        } else if log.publish(&capture) {
-            done.published.push(log);
-        }
+    if record == Record::Appended {
+        lock(&shared.journal).settle(reached);
     }
+    unnamed.extend(journal.left_out);
+    publish(shared, captures, &unnamed, &mut done)?;
     let mut starved = record == Record::Starved;
-    is_whole &= !(done.starved.iter()).any(|log| must_settle.contains(&log.id()));
+    let is_whole = {
+        let mut unsettled = lock(&shared.unsettled);
+        // Where none of them could be, another round at once could not either.
+        done.settles_on = settle == Settle::Some && !settles && unsettled.len() < before;
+        unsettled.note_turn(&must_settle)
+    };
     if settles && is_whole {
         starved = !record_settled(shared, sequence)?;
     }
@@ -173,6 +175,73 @@ pub(super) fn round(shared: &Shared, settle: Settle) -> Result<CommitRound, Dire
         log.queue();
     }
     Ok(done)
+}
+
+/// Takes over what was synced, of all but those that are `unnamed`.
+fn publish(
+    shared: &Shared,
+    captures: Vec<(Arc<Log>, Capture)>,
+    unnamed: &BTreeSet<usize>,
+    done: &mut CommitRound,
+) -> Result<(), DirectoryFailed> {
+    for (index, (log, capture)) in captures.into_iter().enumerate() {
+        if unnamed.contains(&index) {
+            log.give_back(&capture);
+            done.starved.push(log);
+            continue;
+        }
+        let id = log.id();
+        let published = log.publish(&capture);
+        let is_in_files = match published {
+            Published::Files | Published::FilesAndEnd => true,
+            Published::Nothing if capture.is_closed => settle_closed(shared, &log)?,
+            Published::Nothing | Published::End => false,
+        };
+        if is_in_files {
+            // Only now: that it is so is to be recorded no later than that the journal need not say it.
+            lock(&shared.unsettled).remove(id);
+        }
+        if matches!(published, Published::End | Published::FilesAndEnd) {
+            done.published.push(log);
+        }
+    }
+    Ok(())
+}
+
+/// Settles a log that was closed, where whoever closed it could not. Whether it did.
+fn settle_closed(shared: &Shared, log: &Log) -> Result<bool, DirectoryFailed> {
+    let is_unsettled = || lock(&shared.unsettled).contains(log.id());
+    match log.settle_closed(is_unsettled) {
+        Ok(is_settled) => Ok(is_settled),
+        Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => Ok(false),
+        Err(IoFailure::Failed(failed)) => Err(failed),
+    }
+}
+
+/// What a round finds of the journal: its last record, the room in it, whether the round settles all that
+/// is in it, and of how many logs it settles the files.
+fn settling(shared: &Shared, settle: Settle) -> (i64, Room, bool, usize) {
+    let (few, most) = (shared.config.round_logs_max, shared.config.open_files_max);
+    let idle = few.min(IDLE_LOGS_MAX);
+    let mut journal = lock(&shared.journal);
+    let mut unsettled = lock(&shared.unsettled);
+    let logs = unsettled.len();
+    let short = shared.short_of_files.swap(false, Ordering::SeqCst);
+    let all = match settle {
+        Settle::All => true,
+        Settle::Some => short || logs <= idle,
+        Settle::InTime => short || journal.is_full() || logs >= most,
+    };
+    let settles = all && !journal.is_settled();
+    let in_time = unsettled.due(journal.written(), journal.lap_bytes());
+    let due = match settle {
+        _ if all => logs,
+        // Each holds a file open.
+        Settle::InTime if logs >= most / 2 => in_time.max(few),
+        Settle::InTime => in_time,
+        Settle::Some | Settle::All => in_time.max(idle),
+    };
+    (journal.last_sequence(), journal.room(), settles, due)
 }
 
 /// Takes out of the dirty logs those whose turn comes in a later round. `room` is that of the journal,
@@ -212,14 +281,20 @@ enum Record {
     Starved,
 }
 
-/// Appends what the previous round reached.
-fn record_previous(shared: &Shared) -> Result<Record, DirectoryFailed> {
+/// Appends what the previous round reached, and that the files have all that the journal has up to
+/// `settled`.
+fn record_previous(shared: &Shared, settled: i64) -> Result<Record, DirectoryFailed> {
     let mut ends = lock(&shared.ends);
     let entries = std::mem::take(&mut *lock(&shared.unrecorded));
-    if entries.is_empty() {
+    let marker = ends
+        .get(JOURNAL)
+        .filter(|one| one.journal_sequence < settled);
+    if entries.is_empty() && marker.is_none() {
         return Ok(Record::NotDue);
     }
-    let appended = ends.append(shared, entries.clone());
+    let mut all = entries.clone();
+    all.extend(marker.map(|marker| (JOURNAL, settled_up_to(settled, marker))));
+    let appended = ends.append(shared, all);
     match shared.judge(appended) {
         Ok(()) => Ok(Record::Appended),
         Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => {
@@ -237,12 +312,9 @@ fn record_settled(shared: &Shared, sequence: i64) -> Result<bool, DirectoryFaile
     {
         let mut ends = lock(&shared.ends);
         let entries = std::mem::take(&mut *lock(&shared.unrecorded));
-        let marker = Recorded {
-            journal_sequence: sequence,
-            ..ends.get(JOURNAL).unwrap_or(Recorded::NOTHING)
-        };
+        let marker = ends.get(JOURNAL).unwrap_or(Recorded::NOTHING);
         let mut all = entries.clone();
-        all.insert(JOURNAL, marker);
+        all.insert(JOURNAL, settled_up_to(sequence, marker));
         let appended = ends.append(shared, all);
         match shared.judge(appended) {
             Ok(()) => {}
@@ -255,8 +327,15 @@ fn record_settled(shared: &Shared, sequence: i64) -> Result<bool, DirectoryFaile
         ends.sync().map_err(|error| shared.fail(error))?;
     }
     lock(&shared.journal).settle(sequence);
-    lock(&shared.journaled).clear();
+    lock(&shared.unsettled).clear();
     Ok(true)
+}
+
+fn settled_up_to(sequence: i64, marker: Recorded) -> Recorded {
+    Recorded {
+        journal_sequence: sequence,
+        ..marker
+    }
 }
 
 /// What a round wrote to the journal.
@@ -280,16 +359,23 @@ fn write_journal(
     if logs.is_empty() {
         return Ok(Journaled::default());
     }
-    // Until this round has settled them, they must not go.
-    let ids = logs.iter().map(|(_, log)| (log.id(), Arc::clone(log)));
-    lock(&shared.journaled).extend(ids);
     let mut journal = lock(&shared.journal);
     // Under the journal's lock: a log that is cut from here on makes void what is written now.
-    let ranges: Vec<(&LogName, &Range, esker_protocol::Offset)> = captures
-        .iter()
-        .filter(|(log, capture)| log.is_captured(capture))
-        .filter_map(|(log, capture)| Some((log.name(), capture.journal.as_ref()?, capture.end)))
-        .collect();
+    let ranges: Vec<(&LogName, &Range, esker_protocol::Offset)> = {
+        let (next, written) = (journal.last_sequence() + 1, journal.written());
+        // And under this one: a log that is closed from here on is taken out again.
+        let mut unsettled = lock(&shared.unsettled);
+        captures
+            .iter()
+            .filter_map(|(log, capture)| Some((log, capture, capture.journal.as_ref()?)))
+            .filter(|(log, capture, _)| log.is_captured(capture))
+            .map(|(log, capture, range)| {
+                // Until a round has settled it, it must not go.
+                unsettled.add(log.id(), Arc::clone(log), next, written);
+                (log.name(), range, capture.end)
+            })
+            .collect()
+    };
     if ranges.is_empty() {
         return Ok(Journaled::default());
     }

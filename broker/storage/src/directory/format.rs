@@ -152,7 +152,7 @@ fn share(
         ends: Mutex::new(ends),
         unrecorded: Mutex::default(),
         journal: Mutex::new(journal),
-        journaled: Mutex::default(),
+        unsettled: Mutex::default(),
         short_of_files: AtomicBool::new(false),
         not_void: Mutex::default(),
         opened: Mutex::default(),

@@ -1,24 +1,26 @@
 //! `journal.log`: one file that makes small writes to many logs durable by one sync (P6).
 //!
 //! A commit round copies what was appended since the last one out of the logs' files into one record
-//! and syncs that; the files themselves are synced when the journal is full or the directory idle.
-//! The journal is then *settled*: `durable-ends.log` says so, and the next record overwrites the
-//! first. So its blocks are written over and over, and a sync moves no metadata of the file system.
+//! and syncs that. The files themselves are synced a few at a time, those first whose records are the
+//! oldest: at the pace at which records are written, and when the directory is idle; all of them when the
+//! journal is full all the same. Once the files have everything up to a record, and `durable-ends.log` says
+//! so, the journal is *settled* up to there: what later records need of its place they overwrite. So
+//! the file is a ring whose blocks are written over and over, and a sync moves no metadata of the file
+//! system.
 //!
 //! ```text
-//! record  "EskJ" | i16 version 0 | uuid directory | i64 sequence | i32 body length | body
+//! record  "EskJ" | i16 version 1 | uuid directory | i64 sequence | i32 body length | body
 //!         | u32 CRC-32C of all between magic and checksum | zeros up to a multiple of 4096
 //! body    compact array of entries, no tagged fields
 //! entry   uuid topic id | compact string topic | i32 partition | i64 segment | i64 position
 //!         | i64 end offset | compact bytes | no tagged fields
 //! ```
 //! The body is a Kafka-flexible message. The directory's id, which no client is told, keeps what a
-//! producer wrote from being taken for a record. Sequences rise by one, over all laps: the records after the
-//! settled one are those from the start of the file on whose sequences follow it; what lies behind
-//! them is of an older lap. Each record is synced before the next is written, so only the last can be
-//! torn, and records never share a block.
+//! producer wrote from being taken for a record. Sequences rise by one, over all laps, so they say the order
+//! of the records, wherever in the file they stand; those up to the settled one are over. Each record
+//! is synced before the next is written, so only the last can be torn, and records never share a block.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,7 +37,9 @@ use crate::log::LogName;
 
 pub(crate) const FILE_NAME: &str = "journal.log";
 const MAGIC: &[u8; 4] = b"EskJ";
-const VERSION: i16 = 0;
+/// In version 0 the first record behind the settled one stood at the start of the file, and was followed by
+/// the others: who knows no more must not take a ring for damage.
+const VERSION: i16 = 1;
 /// Magic, version, directory, sequence, length.
 const HEAD_BYTES: usize = 34;
 const CRC_BYTES: usize = 4;
@@ -77,6 +81,14 @@ impl Room {
     }
 }
 
+/// Where a record stands.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    sequence: i64,
+    from: u64,
+    to: u64,
+}
+
 /// The open journal.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -84,10 +96,11 @@ pub(crate) struct Journal {
     file: Option<Arc<dyn DiskFile>>,
     directory: TopicId,
     bytes_max: u64,
-    /// Where the next record begins.
-    position: u64,
+    /// The records that may not be overwritten, from the oldest on.
+    live: VecDeque<Place>,
     last_sequence: i64,
     settled_sequence: i64,
+    written: u64,
     /// Rounds that do without, since a record could not be written for want of space.
     paused_rounds: u32,
     buffer: Vec<u8>,
@@ -105,9 +118,10 @@ impl Journal {
             file,
             directory,
             bytes_max,
-            position: 0,
+            live: VecDeque::new(),
             last_sequence: settled_sequence,
             settled_sequence,
+            written: 0,
             paused_rounds: 0,
             buffer: Vec::new(),
         }
@@ -122,13 +136,60 @@ impl Journal {
     }
 
     fn round_bytes_max(&self) -> u64 {
-        ROUND_BYTES_MAX.min(self.bytes_max / 4)
+        ROUND_BYTES_MAX.min(self.bytes_max / 8)
     }
 
-    /// Whether another round may not fit: the files must be synced first.
+    /// What the record of a round takes at most.
+    fn record_bytes_max(&self) -> u64 {
+        self.round_bytes_max() + 2 * BLOCK_BYTES as u64
+    }
+
+    /// Whether another round may not fit: all files must be synced first.
     pub(crate) fn is_full(&self) -> bool {
-        let next = self.round_bytes_max() + 2 * BLOCK_BYTES as u64;
-        !self.is_settled() && self.position + next > self.bytes_max
+        !self.is_settled() && self.place(self.record_bytes_max()).is_none()
+    }
+
+    /// Whether the disk must be told what is settled, for the ring not to become full: up to `settled`
+    /// everything is in the files.
+    pub(crate) fn wants_record(&self, settled: i64) -> bool {
+        let most = self.lap_bytes() + self.record_bytes_max();
+        settled > self.settled_sequence && self.used() > most
+    }
+
+    /// What may not be overwritten, and what was left between.
+    fn used(&self) -> u64 {
+        match (self.live.front(), self.live.back()) {
+            (Some(first), Some(last)) if last.from < first.from => {
+                self.bytes_max - first.from + last.to
+            }
+            (Some(first), Some(last)) => last.to - first.from,
+            _ => 0,
+        }
+    }
+
+    /// Once a log is in the journal its files are synced before so much more is written. Of the records that are left over one
+    /// comes before that is recorded, and one while it is; one may not fit before the end of the file,
+    /// and one is next.
+    pub(crate) fn lap_bytes(&self) -> u64 {
+        let rest = self.bytes_max.saturating_sub(4 * self.record_bytes_max());
+        rest.max(self.bytes_max / 4)
+    }
+
+    /// Bytes that were written since the directory was opened.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Where the next record can begin that takes so many bytes.
+    fn place(&self, bytes: u64) -> Option<u64> {
+        let (Some(first), Some(last)) = (self.live.front(), self.live.back()) else {
+            return (bytes <= self.bytes_max).then_some(0);
+        };
+        let fits = |from: u64, to: u64| (from + bytes <= to).then_some(from);
+        if last.from < first.from {
+            return fits(last.to, first.from);
+        }
+        fits(last.to, self.bytes_max).or_else(|| fits(0, first.from))
     }
 
     /// The room that the next round has.
@@ -153,27 +214,59 @@ impl Journal {
         };
         let mut bytes = std::mem::take(&mut self.buffer);
         let start = align(&mut bytes);
-        let record = encode(&mut bytes, self.directory, self.last_sequence + 1, ranges);
-        let record = record.map(|()| bytes.get(start..).unwrap_or_default());
-        let written = record.and_then(|record| file.write_all_at(self.position, record));
-        let length = (bytes.len() - start) as u64;
+        let encoded = encode(&mut bytes, self.directory, self.last_sequence + 1, ranges);
+        let record = bytes.get(start..).unwrap_or_default();
+        let place = self.place(record.len() as u64);
+        let written = match (encoded, place) {
+            (Err(error), _) => Err(error),
+            (Ok(()), None) => Err(io::ErrorKind::StorageFull.into()),
+            (Ok(()), Some(from)) => match file.write_all_at(from, record) {
+                Ok(()) => Ok(Place {
+                    sequence: self.last_sequence + 1,
+                    from,
+                    to: from + record.len() as u64,
+                }),
+                Err(error) => self.take_back(file.as_ref(), from).and(Err(error)),
+            },
+        };
         self.buffer = bytes;
-        if let Err(error) = written {
-            self.paused_rounds = PAUSE_ROUNDS;
-            // All of the record may be there: a replay must not find it, its sequence is the next one's.
-            file.truncate(self.position).map_err(io::Error::other)?;
-            return Err(error);
+        match written {
+            Ok(place) => {
+                self.last_sequence = place.sequence;
+                self.written += place.to - place.from;
+                self.live.push_back(place);
+                Ok(Some(file.clone()))
+            }
+            Err(error) => {
+                self.paused_rounds = PAUSE_ROUNDS;
+                Err(error)
+            }
         }
-        self.position += length;
-        self.last_sequence += 1;
-        Ok(Some(file.clone()))
     }
 
-    /// Begins again: everything up to `sequence` is in the files, and recorded to be.
+    /// All of a record may be there that was not written whole: a replay must not find it, its sequence is
+    /// the next one's. An error concerns the directory.
+    fn take_back(&self, file: &dyn DiskFile, from: u64) -> io::Result<()> {
+        let taken = match self.live.iter().any(|place| place.from >= from) {
+            false => file.truncate(from),
+            // What stands behind it is needed. This was written before, and takes no space but where files
+            // are never written over in place: there a full disk may fail the directory.
+            true => file.write_all_at(from, &[0; BLOCK_BYTES]),
+        };
+        // A cut that follows makes void what is known to be here, which this is not.
+        let gone = taken.and_then(|()| file.sync_data());
+        gone.map_err(io::Error::other)
+    }
+
+    /// Lets records up to `sequence` be overwritten: the files have them, and that is recorded durably.
     pub(crate) fn settle(&mut self, sequence: i64) {
-        self.settled_sequence = sequence;
-        self.position = 0;
-        self.buffer = Vec::new();
+        self.settled_sequence = self.settled_sequence.max(sequence);
+        let over = |place: &Place| place.sequence <= sequence;
+        let count = self.live.iter().take_while(|place| over(place)).count();
+        self.live.drain(..count);
+        if self.live.is_empty() {
+            self.buffer = Vec::new();
+        }
     }
 }
 
@@ -256,19 +349,19 @@ enum Found {
     Newer(i16),
 }
 
-/// The record at `position`, if a whole one that follows `after` begins there. Of others, which are of
-/// older laps, no more than the head is read.
+/// The record at `position`, if a whole one behind the `settled` one begins there. Of others, which are
+/// over, no more than the head is read.
 fn record_at(
     file: &dyn DiskFile,
     directory: TopicId,
     (position, length): (u64, u64),
-    after: i64,
+    settled: i64,
 ) -> io::Result<Found> {
     let left = length.saturating_sub(position);
     let mut bytes = Vec::new();
     file.read_at(position, HEAD_BYTES, &mut bytes)?;
     let head = match head(&bytes) {
-        Some(head) if head.directory == directory && head.sequence > after => head,
+        Some(head) if head.directory == directory && head.sequence > settled => head,
         _ => return Ok(Found::Nothing),
     };
     let whole = head.body_bytes + HEAD_BYTES + CRC_BYTES;
@@ -282,7 +375,7 @@ fn record_at(
     if covered.map(crc32c) != crc {
         return Ok(Found::Nothing);
     }
-    if head.version != VERSION {
+    if !(0..=VERSION).contains(&head.version) {
         return Ok(Found::Newer(head.version));
     }
     let body = bytes.get(HEAD_BYTES..whole - CRC_BYTES).unwrap_or_default();
@@ -382,32 +475,37 @@ pub(super) fn replay(
         Err(error) => return Err(error),
     };
     let length = file.len()?;
+    let mut position = 0;
+    let mut records = Vec::new();
+    while position < length {
+        match record_at(file.as_ref(), id, (position, length), settled)? {
+            Found::Newer(version) => {
+                replayed.newer = Some(version);
+                return Ok(replayed);
+            }
+            Found::Record(record) => {
+                let at = position;
+                position += record.bytes;
+                records.push((at, record));
+            }
+            // Settled, torn, or the middle of one that was partly overwritten.
+            Found::Nothing => position += BLOCK_BYTES as u64,
+        }
+    }
+    records.sort_by_key(|(_, record)| record.sequence);
     let mut found = Replay {
         disk,
         directory,
         owners: BTreeMap::new(),
         pieces: BTreeMap::new(),
     };
-    let mut position = 0;
-    while position < length {
-        let after = replayed.last_sequence;
-        match record_at(file.as_ref(), id, (position, length), after)? {
-            Found::Newer(version) => {
-                replayed.newer = Some(version);
-                return Ok(replayed);
-            }
-            Found::Record(record) => {
-                // A gap: the record between was synced before this one was written.
-                replayed.damaged |= record.sequence != after + 1;
-                replayed.last_sequence = record.sequence;
-                replayed.records += 1;
-                for entry in &record.entries {
-                    found.note(entry, record.sequence, position, known)?;
-                }
-                position += record.bytes;
-            }
-            // Of an older lap, or nothing: a whole record of this lap behind it means damage.
-            Found::Nothing => position += BLOCK_BYTES as u64,
+    for (at, record) in &records {
+        // A gap: the record between was synced before this one was written.
+        replayed.damaged |= record.sequence != replayed.last_sequence + 1;
+        replayed.last_sequence = record.sequence;
+        replayed.records += 1;
+        for entry in &record.entries {
+            found.note(entry, record.sequence, *at, known)?;
         }
     }
     found.write(file.as_ref())?;

@@ -384,7 +384,7 @@ impl LogDirectory {
         let key = (log.topic_id(), log.partition());
         lock(&self.shared.open).remove(&key);
         lock(&self.shared.dirty).remove(&log.id());
-        lock(&self.shared.journaled).remove(&log.id());
+        lock(&self.shared.unsettled).remove(log.id());
         self.shared.files.forget_log(log.id());
         self.rename_away(log.name(), suffix)
     }

@@ -12,6 +12,7 @@ use super::ends_file::EndsFile;
 use super::format::CLEAN_SHUTDOWN;
 use super::journal::Journal;
 use super::turns::Turns;
+use super::unsettled::Unsettled;
 use crate::config::DirectoryConfig;
 use crate::disk::{Disk, DiskFile, FileSystem, is_exhausted};
 use crate::error::{AppendError, ChangeError, DirectoryError, DirectoryFailed};
@@ -40,7 +41,7 @@ pub(crate) struct Shared {
     /// The bytes that are durable before their files are synced.
     pub(crate) journal: Mutex<Journal>,
     /// Logs of which the journal has more than their files are known to have.
-    pub(crate) journaled: Mutex<BTreeMap<u64, Arc<Log>>>,
+    pub(crate) unsettled: Mutex<Unsettled>,
     /// Whether descriptors or memory ran out: logs that only wait for their files' sync must go on to
     /// let theirs go.
     pub(crate) short_of_files: AtomicBool,

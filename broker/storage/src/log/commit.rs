@@ -12,7 +12,7 @@ use crate::directory::IoFailure;
 use crate::directory::journal::{Range, Room};
 use crate::directory::names::{EPOCH_CHECKPOINT, FileKind};
 use crate::disk::{DiskFile, replace_file};
-use crate::lock::lock;
+use crate::lock::{lock, try_lock};
 
 /// Index entries that are kept in memory over a round; more are written.
 const TAIL_ENTRIES_MAX: usize = 64;
@@ -27,12 +27,23 @@ pub(crate) struct Capture {
     pub(crate) names: bool,
     /// What the journal takes, in place of a sync of the files.
     pub(crate) journal: Option<Range>,
-    /// Whether the log was being cut, and so handed over nothing.
-    pub(crate) is_cutting: bool,
+    /// Whether the log is closed, and so handed over nothing.
+    pub(crate) is_closed: bool,
     /// The active segment and its bytes.
     active: (Offset, u64),
     /// The last record of the journal before the capture.
     sequence: i64,
+}
+
+/// What a log took over of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Published {
+    Nothing,
+    /// Its durable end moved, by the journal.
+    End,
+    /// Its files have everything that they had at the capture.
+    Files,
+    FilesAndEnd,
 }
 
 /// What a log needs of a round.
@@ -83,7 +94,7 @@ impl Log {
             files: Vec::new(),
             names: false,
             journal: None,
-            is_cutting: state.cutting && !state.closed,
+            is_closed: state.closed,
             active: (state.active.base, state.active.bytes),
             sequence,
         };
@@ -184,6 +195,21 @@ impl Log {
         lock(&self.maintenance)
     }
 
+    /// The same as [`Log::settle_segments`] for a log that is closed and still in its place; not while that is
+    /// being taken from it. Whether it was done.
+    pub(crate) fn settle_closed(
+        &self,
+        is_unsettled: impl FnOnce() -> bool,
+    ) -> Result<bool, IoFailure> {
+        let Some(_here) = try_lock(&self.maintenance) else {
+            return Ok(false);
+        };
+        if is_unsettled() {
+            self.settle_segments()?;
+        }
+        Ok(true)
+    }
+
     /// Syncs the segments of which only the journal is known to have everything, outside a round:
     /// the journal is about to say no more of this log.
     pub(crate) fn settle_segments(&self) -> Result<(), IoFailure> {
@@ -208,12 +234,11 @@ impl Log {
         Ok(())
     }
 
-    /// Takes over what a sync covered, unless the log was cut or closed meanwhile. Whether the
-    /// durable end moved.
-    pub(crate) fn publish(&self, capture: &Capture) -> bool {
+    /// Takes over what a sync covered, unless the log was cut or closed meanwhile.
+    pub(crate) fn publish(&self, capture: &Capture) -> Published {
         let mut state = self.state();
         if state.closed || state.cutting || state.generation != capture.generation {
-            return false;
+            return Published::Nothing;
         }
         let moved = capture.end > state.synced_end;
         state.synced_end = state.synced_end.max(capture.end);
@@ -222,7 +247,10 @@ impl Log {
             state.active.covered_bytes = state.active.covered_bytes.max(bytes);
         }
         if capture.journal.is_some() {
-            return moved;
+            return match moved {
+                true => Published::End,
+                false => Published::Nothing,
+            };
         }
         state.files_end = state.files_end.max(capture.end);
         state.files_sequence = state.files_sequence.max(capture.sequence);
@@ -233,7 +261,10 @@ impl Log {
         }
         let recorded = Log::recorded(&state);
         lock(&self.directory.unrecorded).insert(self.key(), recorded);
-        moved || self.directory.config.durability == Durability::Relaxed
+        match moved || self.directory.config.durability == Durability::Relaxed {
+            true => Published::FilesAndEnd,
+            false => Published::Files,
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use esker_protocol::{BrokerId, LeaderEpoch, Offset, Timestamp, TopicId};
 use esker_storage::{
-    AppendError, CommitMode, DirectoryConfig, Disk, Identity, Log, LogConfig, LogDirectory,
-    MemoryDisk,
+    AppendError, CommitMode, CommitRound, DirectoryConfig, DirectoryFailed, Disk, Identity, Log,
+    LogConfig, LogDirectory, MemoryDisk,
 };
 use proptest::prelude::*;
 
@@ -34,6 +34,8 @@ pub enum Op {
     Settle,
     /// Sync the files of what the journal has.
     SettleJournal,
+    /// Sync the files of some of what the journal has.
+    Idle,
     Roll {
         log: usize,
     },
@@ -85,6 +87,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         10 => Just(Op::Commit),
         4 => Just(Op::Settle),
         2 => Just(Op::SettleJournal),
+        2 => Just(Op::Idle),
         2 => log.clone().prop_map(|log| Op::Roll { log }),
         3 => (log.clone(), any::<u8>()).prop_map(|(log, fraction)| Op::Truncate { log, fraction }),
         2 => (log.clone(), any::<u8>())
@@ -214,6 +217,7 @@ impl Driver {
             Op::Commit => self.commit(),
             Op::Settle => self.settle(),
             Op::SettleJournal => self.settle_journal(),
+            Op::Idle => self.idle(),
             Op::Roll { log } => self.unless_dead(self.logs[log].roll_now(self.now()).map(|_| ())),
             Op::Truncate { log, fraction } => self.truncate(log, fraction),
             Op::AdvanceStart { log, fraction } => self.advance_start(log, fraction),
@@ -353,6 +357,15 @@ impl Driver {
 
     fn commit(&mut self) -> Result<(), String> {
         let round = self.directory.as_ref().expect("started").commit_round();
+        self.after_round(round)
+    }
+
+    fn idle(&mut self) -> Result<(), String> {
+        let round = self.directory.as_ref().expect("started").idle_round();
+        self.after_round(round)
+    }
+
+    fn after_round(&mut self, round: Result<CommitRound, DirectoryFailed>) -> Result<(), String> {
         if let Err(error) = round {
             return self.unless_dead(Err(error));
         }

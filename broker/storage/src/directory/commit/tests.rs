@@ -192,6 +192,52 @@ fn a_round_that_settles_the_journal_takes_some_of_the_others() {
     assert!(logs.iter().all(|log| log.durable_end() == Offset(1)));
 }
 
+/// The logs whose files lack what the journal has.
+fn unsettled(rig: &Rig) -> usize {
+    lock(&rig.directory.shared.unsettled).len()
+}
+
+#[test]
+fn a_closed_log_keeps_what_only_the_journal_has() {
+    for is_being_taken in [false, true] {
+        let rig = Rig::journaling();
+        rig.append(10);
+        rig.settle();
+        rig.append(10);
+        rig.directory.commit_round().unwrap();
+        // Whoever sets it aside could not sync its files, or has not yet.
+        rig.log.close();
+        let held = is_being_taken.then(|| rig.log.hold_maintenance());
+        for _ in 0..3 {
+            rig.directory.idle_round().unwrap();
+            assert_eq!(rig.directory.is_settled(), !is_being_taken);
+        }
+        drop(held);
+        while rig.directory.commit_round().unwrap().more {}
+        let directory = open(&rig.disk.after_power_cut(1)).unwrap();
+        let (log, _) = open_log(&directory).unwrap();
+        assert_eq!(log.written_end(), Offset(2), "{is_being_taken}");
+    }
+}
+
+#[test]
+fn an_idle_directory_settles_a_few_logs_in_a_round() {
+    let rig = Rig::journaling();
+    let logs = settled_partitions(&rig, 1..11);
+    logs.iter().for_each(|log| _ = append_to(log, 10));
+    rig.directory.commit_round().unwrap();
+    assert_eq!(unsettled(&rig), 10);
+    for left in [6, 2] {
+        append_to(&logs[9], 10);
+        let round = rig.directory.idle_round().unwrap();
+        assert!(round.settles_on && !rig.directory.is_settled());
+        assert_eq!((round.published.len(), unsettled(&rig)), (1, left));
+    }
+    let round = rig.directory.idle_round().unwrap();
+    assert!(!round.settles_on && rig.directory.is_settled());
+    assert_eq!(unsettled(&rig), 0);
+}
+
 #[test]
 fn a_log_that_is_left_out_neither_fills_the_journal_nor_makes_rounds_go_round() {
     for is_journaled in [false, true] {

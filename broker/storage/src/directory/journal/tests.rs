@@ -6,7 +6,7 @@ use crate::disk::MemoryDisk;
 
 const ID: TopicId = TopicId([5; 16]);
 const TOPIC: TopicId = TopicId([8; 16]);
-const BYTES_MAX: u64 = 1 << 20;
+const BYTES_MAX: u64 = 2 << 20;
 
 fn name() -> LogName {
     LogName {
@@ -221,19 +221,21 @@ fn records_of_another_directory_or_log_are_not_applied() {
 }
 
 #[test]
-fn a_newer_version_is_refused() {
-    let mut bench = Bench::new(&content(100));
-    bench.write(0, 100);
-    let file = bench.journal_file();
-    let mut bytes = Vec::new();
-    file.read_at(0, BLOCK_BYTES, &mut bytes).unwrap();
-    let body = usize::try_from(i32::from_be_bytes(bytes[30..34].try_into().unwrap())).unwrap();
-    bytes[5] = 1;
-    let crc = crc32c(&bytes[4..HEAD_BYTES + body]).to_be_bytes();
-    bytes[HEAD_BYTES + body..][..4].copy_from_slice(&crc);
-    file.write_all_at(0, &bytes).unwrap();
-    let (replayed, bytes) = bench.replay(&mut BTreeMap::new());
-    assert_eq!((replayed.newer, bytes.len()), (Some(1), 0));
+fn a_newer_version_is_refused_and_an_older_read() {
+    for (version, newer, read) in [(2, Some(2), 0), (1, None, 100), (0, None, 100)] {
+        let mut bench = Bench::new(&content(100));
+        bench.write(0, 100);
+        let file = bench.journal_file();
+        let mut bytes = Vec::new();
+        file.read_at(0, BLOCK_BYTES, &mut bytes).unwrap();
+        let body = usize::try_from(i32::from_be_bytes(bytes[30..34].try_into().unwrap())).unwrap();
+        bytes[5] = version;
+        let crc = crc32c(&bytes[4..HEAD_BYTES + body]).to_be_bytes();
+        bytes[HEAD_BYTES + body..][..4].copy_from_slice(&crc);
+        file.write_all_at(0, &bytes).unwrap();
+        let (replayed, bytes) = bench.replay(&mut BTreeMap::new());
+        assert_eq!((replayed.newer, bytes.len()), (newer, read));
+    }
 }
 
 #[test]
@@ -270,6 +272,126 @@ fn a_full_journal_waits_for_its_files_and_want_of_space_pauses_it() {
     assert_eq!(bench.journal.last_sequence(), records);
 }
 
+/// What a replay is told of a journal that is settled up to there.
+fn settled(sequence: i64) -> BTreeMap<PartitionKey, Recorded> {
+    let marker = Recorded {
+        journal_sequence: sequence,
+        ..Recorded::NOTHING
+    };
+    BTreeMap::from([(JOURNAL, marker)])
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 24,
+        failure_persistence: None,
+        ..Default::default()
+    })]
+
+    #[test]
+    fn a_ring_keeps_what_is_not_settled(
+        lengths in proptest::collection::vec((1..200_000u64, 0..12usize), 1..60)
+    ) {
+        let content = content(1 << 20);
+        let mut bench = Bench::new(&content);
+        // Where each record's bytes belong.
+        let mut ranges = Vec::new();
+        let mut done = 0;
+        for (length, kept) in lengths {
+            if bench.journal.is_full() {
+                done = ranges.len();
+                bench.journal.settle(done as i64);
+            }
+            let from = length * 7919 % ((1 << 20) - length);
+            bench.write(from, from + length);
+            ranges.push(from..from + length);
+            let settles = ranges.len().saturating_sub(kept).max(done);
+            // The disk hears of it before the ring does, and may have heard already at a crash.
+            for known in [done, settles] {
+                let (replayed, bytes) = bench.replay(&mut settled(known as i64));
+                let left = &ranges[known..];
+                proptest::prop_assert!(!replayed.damaged);
+                proptest::prop_assert_eq!(replayed.records, left.len() as u64);
+                proptest::prop_assert_eq!(replayed.last_sequence, ranges.len() as i64);
+                for range in left {
+                    let range = range.start as usize..range.end as usize;
+                    proptest::prop_assert!(bytes[range.clone()] == content[range]);
+                }
+                // What a replay did to the file of the log is not for the next one.
+                bench.segment.write_all_at(0, &content).unwrap();
+            }
+            bench.journal.settle(settles as i64);
+            done = settles;
+        }
+        proptest::prop_assert!(bench.journal_file().len().unwrap() <= BYTES_MAX);
+    }
+}
+
+/// A ring that was written so far, durably, that it begins again or not, and a record that was refused although
+/// all of it was written. With the last record before it, and the settled one.
+fn after_a_refused_record(content: &[u8], wraps: bool) -> (Bench, i64, i64) {
+    let mut bench = Bench::new(content);
+    let mut last = 0;
+    let count = if wraps { 12 } else { 4 };
+    for at in 0..count {
+        last += 1;
+        // The ring holds ten of them.
+        if at >= 10 {
+            bench.journal.settle(last - 9);
+        }
+        bench.write(at * 10, at * 10 + 200_000);
+    }
+    let known = bench.journal.settled_sequence;
+    bench.journal.settle(known + 1);
+    bench.journal_file().sync_data().unwrap();
+    for path in ["", "d"] {
+        bench.disk.sync_dir(Path::new(path)).unwrap();
+    }
+    bench.disk.fail_next_write_after(8192);
+    let range = Range {
+        file: bench.segment.clone(),
+        segment: Offset(0),
+        from: 300_000,
+        to: 305_000,
+    };
+    let refused = bench.journal.write(&[(&name(), &range, Offset(1))]);
+    refused.unwrap_err();
+    (bench, last, known)
+}
+
+#[test]
+fn a_refused_record_does_not_come_back_with_the_power() {
+    let content = content(400_000);
+    for seed in 0..16 {
+        let (bench, last, known) = after_a_refused_record(&content, seed % 2 == 0);
+        let disk = bench.disk.after_power_cut(seed);
+        let replayed = replay(&disk, (Path::new("d"), ID), &mut settled(known + 1)).unwrap();
+        assert_eq!(
+            (replayed.last_sequence, replayed.damaged),
+            (last, false),
+            "{seed}"
+        );
+    }
+}
+
+#[test]
+fn a_record_that_is_not_written_whole_takes_no_other_along() {
+    let content = content(400_000);
+    for wraps in [false, true] {
+        let (mut bench, last, known) = after_a_refused_record(&content, wraps);
+        let (replayed, _) = bench.replay(&mut settled(known + 1));
+        assert_eq!((replayed.last_sequence, replayed.damaged), (last, false));
+        assert_eq!(replayed.records, (last - known - 1) as u64);
+        bench.segment.write_all_at(0, &content).unwrap();
+        bench.write(300_000, 305_000);
+        let (replayed, _) = bench.replay(&mut settled(known + 1));
+        assert_eq!(
+            (replayed.last_sequence, replayed.damaged),
+            (last + 1, false)
+        );
+    }
+}
+
 #[test]
 fn more_than_the_journal_is_for_goes_to_the_files() {
     let mut bench = Bench::new(&[]);
@@ -298,10 +420,10 @@ fn the_bytes_are_pinned() {
     let used = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
     assert_eq!(
         hex(&bytes[..used]),
-        "45736b4a0000050505050505050505050505050505050000000000000001\
+        "45736b4a0001050505050505050505050505050505050000000000000001\
          0000003b02\
          0808080808080808080808080808080806746f70696300000003\
          000000000000000000000000000000000000000000000005\
-         06626174636800004a6a1a54"
+         06626174636800004d7fd407"
     );
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::CommitMode;
 use crate::disk::OpenMode;
+use crate::testing::{new_partition_with, open_partition};
 
 /// Opens what a power cut left, and gives the end and the report.
 fn after_power_cut(disk: &MemoryDisk, seed: u64) -> (Arc<LogDirectory>, Arc<Log>, RecoveryReport) {
@@ -326,6 +327,53 @@ fn logs_that_only_wait_to_be_settled_let_their_files_go() {
     );
     directory.commit_round().unwrap();
     assert_eq!(held(), 0);
+}
+
+#[test]
+fn files_are_synced_a_few_at_a_time_while_records_keep_coming() {
+    // With so many of the logs in each round.
+    for (rounds, count, each) in [(300, 40, 1), (900, 40, 1), (2000, 40, 1), (900, 8, 8)] {
+        let disk = MemoryDisk::new();
+        let config = DirectoryConfig {
+            journal_bytes_max: 2 << 20,
+            ..journaling()
+        };
+        let directory = open_with(&disk, config).unwrap();
+        // In segments that do not end meanwhile.
+        let roomy = |partition| new_partition_with(&directory, partition, LogConfig::default());
+        let logs: Vec<Arc<Log>> = (0..count).map(roomy).collect();
+        while directory.commit_round().unwrap().more {}
+        let files_ends = || logs.iter().map(|log| log.state().files_end);
+        let mut settled = vec![0; logs.len()];
+        for round in 0..rounds {
+            for more in 0..each {
+                append_to(&logs[(round + more) % logs.len()], 10 + round % 7 * 1000);
+            }
+            let before: Vec<Offset> = files_ends().collect();
+            directory.commit_round().unwrap();
+            let is_durable = |log: &Arc<Log>| log.durable_end() == log.written_end();
+            assert!(logs.iter().all(is_durable), "round {round}");
+            let moved = files_ends()
+                .zip(before)
+                .map(|(after, before)| after > before);
+            let moved: Vec<bool> = moved.collect();
+            assert!(moved.iter().filter(|moved| **moved).count() <= 2);
+            let counts = settled.iter_mut().zip(moved);
+            counts.for_each(|(count, moved)| *count += usize::from(moved));
+        }
+        let turns = settled.iter().min();
+        assert!(
+            turns.is_some_and(|turns| *turns >= rounds / 600),
+            "{settled:?}"
+        );
+        let journal = disk.len(Path::new("d/journal.log")).unwrap();
+        assert!(journal.is_some_and(|bytes| bytes <= 2 << 20), "{journal:?}");
+        let directory = open_with(&disk.after_power_cut(1), journaling()).unwrap();
+        for log in &logs {
+            let (again, _) = open_partition(&directory, log.name().partition).unwrap();
+            assert_eq!(again.written_end(), log.durable_end());
+        }
+    }
 }
 
 #[test]
