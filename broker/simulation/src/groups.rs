@@ -32,19 +32,30 @@ pub(crate) enum Protocol {
 pub(crate) struct Group {
     pub(crate) name: &'static str,
     pub(crate) protocol: Protocol,
+    /// Whether its members keep their names when they come again (KIP-345).
+    pub(crate) is_static: bool,
+    /// What it subscribes to the topic by, where not by its name.
+    pub(crate) regex: Option<&'static str>,
 }
 
-/// The groups there are.
-pub(crate) const GROUPS: [Group; 2] = [
-    Group {
-        name: "classic",
-        protocol: Protocol::Classic,
-    },
-    Group {
-        name: "consumers",
-        protocol: Protocol::Consumer,
-    },
-];
+/// The groups there are in the run of a seed: static and not, by name and by expression.
+pub(crate) fn of_seed(seed: u64) -> [Group; 2] {
+    let is = |bit: u32| seed >> bit & 1 == 1;
+    [
+        Group {
+            name: "classic",
+            protocol: Protocol::Classic,
+            is_static: is(0),
+            regex: None,
+        },
+        Group {
+            name: "consumers",
+            protocol: Protocol::Consumer,
+            is_static: is(1),
+            regex: is(2).then_some("sha.*d"),
+        },
+    ]
+}
 
 /// The topic that all of them subscribe to.
 pub(crate) const TOPIC: &str = "shared";
@@ -115,7 +126,8 @@ struct Told {
     claims: BTreeMap<Stay, Claim>,
     /// Generations that members work in, and when that was known first.
     generations: BTreeMap<i32, u64>,
-    /// The id of the member that was given a partition in a generation; it may come back for it.
+    /// The id, or the name of a static one, of the member that was given a partition in a generation; it may
+    /// come back for it.
     given: BTreeMap<(i32, i32), String>,
     commits: BTreeMap<i32, Vec<Commit>>,
     /// Since when the coordinator of this process is known to have read its log.

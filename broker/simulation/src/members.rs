@@ -53,9 +53,11 @@ const AUDIT_TIME_MAX: Duration = Duration::from_secs(100);
 /// The host from which commits are checked.
 const AUDITOR: Host = Host(0);
 
-/// The epoch with which a member joins, and the one with which it leaves.
+/// The epoch with which a member joins, and those with which it leaves for good, or to come again under
+/// its name.
 const JOINS: i32 = 0;
 const LEAVES: i32 = -1;
+const LEAVES_FOR_A_WHILE: i32 = -2;
 
 /// What members have in common.
 #[derive(Clone)]
@@ -149,6 +151,8 @@ struct Member {
     /// Given by the broker in a classic group, by the member in the other.
     id: String,
     ids: u32,
+    /// The name of a static member, which all that come one after the other on the host have.
+    instance: Option<String>,
     /// A generation, or an epoch; none before a member has joined.
     generation: Option<i32>,
     owned: BTreeSet<i32>,
@@ -169,6 +173,9 @@ pub(crate) async fn belong(setting: Setting, random: Random, host: Host, group: 
         group,
         id: String::new(),
         ids: 0,
+        instance: group
+            .is_static
+            .then(|| format!("{}-{}", group.name, host.0)),
         generation: None,
         owned: BTreeSet::new(),
         heartbeat_due: Instant::now(),
@@ -284,9 +291,14 @@ impl Member {
         }
     }
 
+    /// By which a member is known that comes again.
+    fn name(&self) -> &str {
+        self.instance.as_deref().unwrap_or(&self.id)
+    }
+
     fn beats(&self, generation: i32, asked: Asked) {
         let groups = &self.setting.world.groups;
-        let member = (self.stay, self.id.as_str());
+        let member = (self.stay, self.name());
         groups.beats(self.group, member, generation, &self.owned, asked);
     }
 
@@ -295,19 +307,20 @@ impl Member {
             self.note(format_args!("owns {partitions:?} in {generation}"));
         }
         let groups = &self.setting.world.groups;
-        let member = (self.stay, self.id.as_str());
+        let member = (self.stay, self.name());
         groups.owns(self.group, member, generation, &partitions, asked);
         self.generation = Some(generation);
         self.owned = partitions;
     }
 
     async fn join(&mut self) {
-        let id = self.id.clone();
+        let (id, instance) = (self.id.clone(), self.instance.clone());
         let request = JoinGroupRequest {
             group_id: Cow::Borrowed(self.group.name),
             session_timeout_ms: millis(SESSION),
             rebalance_timeout_ms: millis(REBALANCE),
             member_id: Cow::Borrowed(&id),
+            group_instance_id: instance.as_deref().map(Cow::Borrowed),
             protocol_type: Cow::Borrowed("consumer"),
             protocols: vec![JoinGroupRequestProtocol {
                 name: Cow::Borrowed("dealt"),
@@ -340,7 +353,7 @@ impl Member {
                 self.sync(generation, members).await;
             }
             Some(ErrorCode::MemberIdRequired) => self.id = id,
-            Some(ErrorCode::UnknownMemberId) => self.become_new(),
+            Some(ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId) => self.become_new(),
             Some(_) => {}
         }
     }
@@ -357,11 +370,12 @@ impl Member {
                 assignment: Cow::Owned(mine),
             }
         });
-        let id = self.id.clone();
+        let (id, instance) = (self.id.clone(), self.instance.clone());
         let request = SyncGroupRequest {
             group_id: Cow::Borrowed(self.group.name),
             generation_id: generation,
             member_id: Cow::Borrowed(&id),
+            group_instance_id: instance.as_deref().map(Cow::Borrowed),
             protocol_type: Some(Cow::Borrowed("consumer")),
             protocol_name: Some(Cow::Borrowed("dealt")),
             assignments: dealt.collect(),
@@ -381,18 +395,21 @@ impl Member {
                 self.heartbeat_due = Instant::now() + HEARTBEAT;
                 fetch(&self.setting.world, &mut self.link, self.group, &mine).await;
             }
-            Some((Some(ErrorCode::UnknownMemberId), _)) => self.become_new(),
+            Some((Some(ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId), _)) => {
+                self.become_new();
+            }
             _ => {}
         }
     }
 
     async fn beat_classic(&mut self) {
         let (id, generation) = (self.id.clone(), self.generation.unwrap_or_default());
+        let instance = self.instance.clone();
         let request = HeartbeatRequest {
             group_id: Cow::Borrowed(self.group.name),
             generation_id: generation,
             member_id: Cow::Borrowed(&id),
-            group_instance_id: None,
+            group_instance_id: instance.as_deref().map(Cow::Borrowed),
         };
         let asked = self.setting.world.groups.ask();
         let code = self
@@ -406,15 +423,18 @@ impl Member {
                 self.heartbeat_due = Instant::now() + HEARTBEAT;
             }
             Some(ErrorCode::RebalanceInProgress | ErrorCode::IllegalGeneration) => self.rejoin(),
-            Some(ErrorCode::UnknownMemberId) => self.become_new(),
+            Some(ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId) => self.become_new(),
             Some(_) => {}
         }
     }
 
     async fn beat_consumer(&mut self) {
-        let id = self.id.clone();
+        let (id, instance) = (self.id.clone(), self.instance.clone());
         let says_all = std::mem::replace(&mut self.says_all, true);
-        let topics = vec![Cow::Borrowed(TOPIC)];
+        let topics = match self.group.regex {
+            Some(_) => Vec::new(),
+            None => vec![Cow::Borrowed(TOPIC)],
+        };
         let owned = match self.owned.is_empty() {
             true => Vec::new(),
             false => vec![TopicPartitions {
@@ -427,7 +447,9 @@ impl Member {
             member_id: Cow::Borrowed(&id),
             member_epoch: self.generation.unwrap_or(JOINS),
             rebalance_timeout_ms: if says_all { millis(REBALANCE) } else { -1 },
+            instance_id: instance.as_deref().map(Cow::Borrowed),
             subscribed_topic_names: says_all.then_some(topics),
+            subscribed_topic_regex: self.group.regex.filter(|_| says_all).map(Cow::Borrowed),
             topic_partitions: says_all.then_some(owned),
             ..ConsumerGroupHeartbeatRequest::default()
         };
@@ -469,6 +491,8 @@ impl Member {
                 }
             }
             Some(ErrorCode::FencedMemberEpoch | ErrorCode::UnknownMemberId) => self.rejoin(),
+            Some(ErrorCode::FencedInstanceId) => self.become_new(),
+            // Among others that the one before has not gone yet.
             Some(_) => {}
         }
     }
@@ -476,6 +500,8 @@ impl Member {
     async fn leave(&mut self) {
         self.note("leaves");
         let (id, was_in) = (self.id.clone(), self.generation.is_some());
+        let instance = self.instance.clone();
+        let comes_again = instance.is_some() && self.random.chance(500);
         self.become_new();
         if !was_in {
             return;
@@ -486,7 +512,9 @@ impl Member {
                 let request = LeaveGroupRequest {
                     group_id: Cow::Borrowed(self.group.name),
                     members: vec![MemberIdentity {
-                        member_id: Cow::Borrowed(&id),
+                        // Whoever has a name is sent away by that.
+                        member_id: Cow::Borrowed(if instance.is_some() { "" } else { &id }),
+                        group_instance_id: instance.as_deref().map(Cow::Borrowed),
                         ..MemberIdentity::default()
                     }],
                     ..LeaveGroupRequest::default()
@@ -499,7 +527,11 @@ impl Member {
                 let request = ConsumerGroupHeartbeatRequest {
                     group_id: Cow::Borrowed(self.group.name),
                     member_id: Cow::Borrowed(&id),
-                    member_epoch: LEAVES,
+                    member_epoch: match comes_again {
+                        true => LEAVES_FOR_A_WHILE,
+                        false => LEAVES,
+                    },
+                    instance_id: instance.as_deref().map(Cow::Borrowed),
                     rebalance_timeout_ms: -1,
                     ..ConsumerGroupHeartbeatRequest::default()
                 };
@@ -535,7 +567,7 @@ impl Member {
             .iter()
             .map(|partition| groups.commits(self.group, *partition, self.stay, generation, asked))
             .collect();
-        let id = self.id.clone();
+        let (id, instance) = (self.id.clone(), self.instance.clone());
         let partitions = attempts.iter().map(|attempt| OffsetCommitRequestPartition {
             partition_index: attempt.partition,
             committed_offset: attempt.offset,
@@ -545,6 +577,7 @@ impl Member {
             group_id: Cow::Borrowed(self.group.name),
             member_id: Cow::Borrowed(&id),
             generation_id_or_member_epoch: generation,
+            group_instance_id: instance.as_deref().map(Cow::Borrowed),
             topics: vec![OffsetCommitRequestTopic {
                 name: Cow::Borrowed(TOPIC),
                 topic_id: TopicId::ZERO,
@@ -657,6 +690,7 @@ fn is_refusal(code: i16) -> bool {
         ErrorCode::UnknownMemberId,
         ErrorCode::StaleMemberEpoch,
         ErrorCode::FencedMemberEpoch,
+        ErrorCode::FencedInstanceId,
         ErrorCode::RebalanceInProgress,
         ErrorCode::CoordinatorLoadInProgress,
     ]

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::compacted;
 use crate::disk::Planted;
 use crate::executor::{Executor, OUTSIDE};
-use crate::groups::{self, GROUPS};
+use crate::groups::{self, Group};
 use crate::history::Place;
 use crate::members::{self, Setting};
 use crate::network::Host;
@@ -142,6 +142,7 @@ pub async fn run(seed: u64, options: Options) -> Outcome {
     let scenario = Scenario {
         world: Arc::clone(&world),
         options,
+        groups: groups::of_seed(seed),
         summary: Summary::default(),
         late: BTreeSet::new(),
     };
@@ -162,6 +163,7 @@ pub async fn run(seed: u64, options: Options) -> Outcome {
 struct Scenario {
     world: Arc<World>,
     options: Options,
+    groups: [Group; 2],
     summary: Summary,
     /// Objects whose PUTs happened after everybody had given them up. Of a deleted topic they stay:
     /// nobody may delete what has no key (P7).
@@ -219,7 +221,7 @@ impl Scenario {
         calm.set();
         sleep(SETTLED).await;
         if !members.is_empty() {
-            for group in GROUPS {
+            for group in self.groups {
                 world.groups.settled(group);
             }
         }
@@ -343,7 +345,7 @@ impl Scenario {
             finish: finish.clone(),
         };
         let mut ends = Vec::new();
-        for (group, first) in GROUPS.into_iter().zip([1, 1 + MEMBERS]) {
+        for (group, first) in self.groups.into_iter().zip([1, 1 + MEMBERS]) {
             for host in first..first + MEMBERS {
                 let random = Random::new(seed, 400 + host);
                 let member = members::belong(setting.clone(), random, Host(host), group);
@@ -640,7 +642,7 @@ impl Scenario {
             compacted::verify(&world, &world.random).await;
         }
         if self.does_groups() {
-            for group in GROUPS {
+            for group in self.groups {
                 members::audit(&world, group).await;
             }
         }
