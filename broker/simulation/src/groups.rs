@@ -36,9 +36,13 @@ pub(crate) struct Group {
     pub(crate) is_static: bool,
     /// What it subscribes to the topic by, where not by its name.
     pub(crate) regex: Option<&'static str>,
+    /// Whether its members speak one protocol or the other, so that it changes from one to the other and back
+    /// while they live (KIP-848). What they are told is that of a consumer group, mostly.
+    pub(crate) is_mixed: bool,
 }
 
-/// The groups there are in the run of a seed: static and not, by name and by expression.
+/// The groups there are in the run of a seed: static and not, by name and by expression, of one protocol and of
+/// both.
 pub(crate) fn of_seed(seed: u64) -> [Group; 2] {
     let is = |bit: u32| seed >> bit & 1 == 1;
     [
@@ -47,12 +51,14 @@ pub(crate) fn of_seed(seed: u64) -> [Group; 2] {
             protocol: Protocol::Classic,
             is_static: is(0),
             regex: None,
+            is_mixed: false,
         },
         Group {
             name: "consumers",
             protocol: Protocol::Consumer,
-            is_static: is(1),
-            regex: is(2).then_some("sha.*d"),
+            is_static: is(1) && !is(3),
+            regex: (is(2) && !is(3)).then_some("sha.*d"),
+            is_mixed: is(3),
         },
     ]
 }

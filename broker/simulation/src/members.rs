@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use esker_client::{Connect, Connection, ConnectionOptions};
 use esker_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
+use esker_protocol::messages::consumer_protocol_assignment::TopicPartition;
 use esker_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use esker_protocol::messages::leave_group_request::MemberIdentity;
 use esker_protocol::messages::offset_commit_request::{
@@ -18,13 +19,13 @@ use esker_protocol::messages::offset_fetch_request::{
 };
 use esker_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use esker_protocol::messages::{
-    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, FindCoordinatorRequest,
-    FindCoordinatorResponse, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest,
-    JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest,
-    SyncGroupResponse,
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, ConsumerProtocolAssignment,
+    ConsumerProtocolSubscription, FindCoordinatorRequest, FindCoordinatorResponse,
+    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
+    LeaveGroupResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
+    OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
 };
-use esker_protocol::primitive::Request;
+use esker_protocol::primitive::{Decode, Encode, Reader, Request, Writer};
 use esker_protocol::{ErrorCode, TopicId};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -52,6 +53,9 @@ const AUDIT_TIME_MAX: Duration = Duration::from_secs(100);
 
 /// The host from which commits are checked.
 const AUDITOR: Host = Host(0);
+
+/// What classic members have in common, by the broker's name for it.
+const ASSIGNOR: &str = "range";
 
 /// The epoch with which a member joins, and those with which it leaves for good, or to come again under
 /// its name.
@@ -138,6 +142,51 @@ impl Link {
     }
 }
 
+/// The version of what members of mixed groups tell each other: one whose members give up everything before
+/// they join.
+const EMBEDDED_VERSION: i16 = 0;
+
+/// A subscription of a classic member, as the broker reads it.
+fn subscription() -> Vec<u8> {
+    let subscription = ConsumerProtocolSubscription {
+        topics: vec![Cow::Borrowed(TOPIC)],
+        ..ConsumerProtocolSubscription::default()
+    };
+    embedded(&subscription)
+}
+
+/// An assignment of a classic member, as the broker reads and writes it.
+fn assignment(partitions: impl Iterator<Item = i32>) -> Vec<u8> {
+    let assigned = TopicPartition {
+        topic: Cow::Borrowed(TOPIC),
+        partitions: partitions.collect(),
+    };
+    embedded(&ConsumerProtocolAssignment {
+        assigned_partitions: vec![assigned],
+        ..ConsumerProtocolAssignment::default()
+    })
+}
+
+fn embedded(message: &impl Encode) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.int16(EMBEDDED_VERSION);
+    let encoded = message.encode(&mut writer, EMBEDDED_VERSION);
+    encoded.expect("what the simulation says can be said");
+    writer.into_bytes().to_vec()
+}
+
+/// The partitions of an assignment; `None` where it cannot be read.
+fn assigned(bytes: &[u8]) -> Option<BTreeSet<i32>> {
+    if bytes.is_empty() {
+        return Some(BTreeSet::new());
+    }
+    let mut reader = Reader::new(bytes);
+    let version = reader.int16().ok()?;
+    let read = <ConsumerProtocolAssignment<'_>>::decode(&mut reader, version).ok()?;
+    let topics = read.assigned_partitions.into_iter();
+    Some(topics.flat_map(|topic| topic.partitions).collect())
+}
+
 /// What a member was told of its commits, by partition.
 type Codes = Vec<(i32, i16)>;
 
@@ -146,9 +195,11 @@ struct Member {
     random: Random,
     host: Host,
     group: Group,
+    /// What this member speaks.
+    protocol: Protocol,
     link: Link,
     stay: Stay,
-    /// Given by the broker in a classic group, by the member in the other.
+    /// Given by the broker to a classic member, by the member itself to the other.
     id: String,
     ids: u32,
     /// The name of a static member, which all that come one after the other on the host have.
@@ -171,6 +222,7 @@ pub(crate) async fn belong(setting: Setting, random: Random, host: Host, group: 
         random,
         host,
         group,
+        protocol: group.protocol,
         id: String::new(),
         ids: 0,
         instance: group
@@ -224,7 +276,13 @@ impl Member {
     fn become_new(&mut self) {
         self.rejoin();
         self.ids += 1;
-        self.id = match self.group.protocol {
+        if self.group.is_mixed {
+            self.protocol = match self.random.chance(500) {
+                true => Protocol::Classic,
+                false => Protocol::Consumer,
+            };
+        }
+        self.id = match self.protocol {
             Protocol::Classic => String::new(),
             Protocol::Consumer => format!("{}-{}-{}", self.group.name, self.host.0, self.ids),
         };
@@ -278,7 +336,7 @@ impl Member {
         // Whoever has slept too long does not always ask first.
         let beats = Instant::now() >= self.heartbeat_due && self.random.chance(750);
         if beats || self.generation.is_none() {
-            match self.group.protocol {
+            match self.protocol {
                 Protocol::Classic if self.generation.is_none() => self.join().await,
                 Protocol::Classic => self.beat_classic().await,
                 Protocol::Consumer => self.beat_consumer().await,
@@ -323,8 +381,8 @@ impl Member {
             group_instance_id: instance.as_deref().map(Cow::Borrowed),
             protocol_type: Cow::Borrowed("consumer"),
             protocols: vec![JoinGroupRequestProtocol {
-                name: Cow::Borrowed("dealt"),
-                metadata: Cow::Borrowed(TOPIC.as_bytes()),
+                name: Cow::Borrowed(ASSIGNOR),
+                metadata: Cow::Owned(subscription()),
             }],
             ..JoinGroupRequest::default()
         };
@@ -361,13 +419,11 @@ impl Member {
     async fn sync(&mut self, generation: i32, mut members: Vec<String>) {
         members.sort();
         let dealt = members.iter().enumerate().map(|(at, id)| {
-            let mine: Vec<u8> = (0..PARTITIONS)
-                .filter(|partition| usize::try_from(*partition).unwrap_or(0) % members.len() == at)
-                .filter_map(|partition| u8::try_from(partition).ok())
-                .collect();
+            let mine = (0..PARTITIONS)
+                .filter(|partition| usize::try_from(*partition).unwrap_or(0) % members.len() == at);
             SyncGroupRequestAssignment {
                 member_id: Cow::Borrowed(id.as_str()),
-                assignment: Cow::Owned(mine),
+                assignment: Cow::Owned(assignment(mine)),
             }
         });
         let (id, instance) = (self.id.clone(), self.instance.clone());
@@ -377,7 +433,7 @@ impl Member {
             member_id: Cow::Borrowed(&id),
             group_instance_id: instance.as_deref().map(Cow::Borrowed),
             protocol_type: Some(Cow::Borrowed("consumer")),
-            protocol_name: Some(Cow::Borrowed("dealt")),
+            protocol_name: Some(Cow::Borrowed(ASSIGNOR)),
             assignments: dealt.collect(),
             ..SyncGroupRequest::default()
         };
@@ -385,12 +441,15 @@ impl Member {
         let synced = self
             .link
             .call(5, &request, ANSWER_OF_ALL, |r: SyncGroupResponse<'_>| {
-                let mine: BTreeSet<i32> = r.assignment.iter().copied().map(i32::from).collect();
-                (r.error_code, mine)
+                (r.error_code, assigned(&r.assignment))
             })
             .await;
         match synced.map(|(code, mine)| (error(code), mine)) {
-            Some((None, mine)) => {
+            Some((None, None)) => {
+                let trace = &self.setting.world.trace;
+                trace.violation(format_args!("{} is given what cannot be read", self.stay));
+            }
+            Some((None, Some(mine))) => {
                 self.owns(generation, mine.clone(), asked);
                 self.heartbeat_due = Instant::now() + HEARTBEAT;
                 fetch(&self.setting.world, &mut self.link, self.group, &mine).await;
@@ -490,7 +549,12 @@ impl Member {
                     fetch(&self.setting.world, &mut self.link, self.group, &gained).await;
                 }
             }
-            Some(ErrorCode::FencedMemberEpoch | ErrorCode::UnknownMemberId) => self.rejoin(),
+            Some(
+                ErrorCode::FencedMemberEpoch
+                | ErrorCode::UnknownMemberId
+                // Meanwhile it has become a classic group, without this member.
+                | ErrorCode::GroupIdNotFound,
+            ) => self.rejoin(),
             Some(ErrorCode::FencedInstanceId) => self.become_new(),
             // Among others that the one before has not gone yet.
             Some(_) => {}
@@ -502,12 +566,13 @@ impl Member {
         let (id, was_in) = (self.id.clone(), self.generation.is_some());
         let instance = self.instance.clone();
         let comes_again = instance.is_some() && self.random.chance(500);
+        let protocol = self.protocol;
         self.become_new();
         if !was_in {
             return;
         }
         // Whether it was heard or not, the member is gone.
-        match self.group.protocol {
+        match protocol {
             Protocol::Classic => {
                 let request = LeaveGroupRequest {
                     group_id: Cow::Borrowed(self.group.name),
@@ -691,6 +756,7 @@ fn is_refusal(code: i16) -> bool {
         ErrorCode::StaleMemberEpoch,
         ErrorCode::FencedMemberEpoch,
         ErrorCode::FencedInstanceId,
+        ErrorCode::GroupIdNotFound,
         ErrorCode::RebalanceInProgress,
         ErrorCode::CoordinatorLoadInProgress,
     ]
