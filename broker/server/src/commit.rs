@@ -22,7 +22,7 @@ use crate::broker::Shared;
 use crate::config::Durability;
 use crate::environment::Work;
 
-use dirty::{Crowd, MOMENT};
+use dirty::Crowd;
 pub use dirty::{Dirty, Urgency};
 
 /// How often a relaxed broker syncs what it has written. Nobody waits for it; it bounds what a
@@ -42,13 +42,13 @@ struct Patience {
     /// For a call to the next round: to hand the work over anew costs a busy directory more than many
     /// a sync.
     next: Duration,
-    /// For more to take along, before a round for which nobody has called and for a crowd.
+    /// For more to take along, before a round that nobody is in a hurry for, and for a crowd.
     more: Duration,
 }
 
 const PATIENCE: Patience = Patience {
     next: Duration::from_millis(10),
-    more: MOMENT,
+    more: Duration::from_millis(1),
 };
 
 /// With fewer that wait at the same time each is better served at once: measured, with 8 a second round
@@ -124,7 +124,7 @@ pub async fn run(
         }
         let running = Arc::clone(&rounds);
         let job = move || running.run(is_idle);
-        let ran = while_telling(shared, &rounds.published, job).await;
+        let ran = while_telling(shared, &rounds, job).await;
         settles_on = matches!(ran, Ok(Next::ToSettle));
         match ran {
             Ok(Next::AfterPause) => retry(&rounds.dirty, &rounds.stop).await,
@@ -144,21 +144,28 @@ pub async fn run(
 /// each of them.
 async fn while_telling<T: Send + 'static>(
     shared: &Shared,
-    published: &Published,
+    rounds: &Rounds,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> T {
+    let published = &rounds.published;
     let tell = || {
         for (topic, partition) in published.take() {
             shared.partitions.published(topic, partition);
         }
     };
     let mut outcome = pin!(shared.environment.run(Work::Blocking, job));
+    let mut is_stopping = false;
     loop {
         tokio::select! {
             biased;
             outcome = &mut outcome => {
                 tell();
                 return outcome;
+            }
+            () = rounds.stop.cancelled(), if !is_stopping => {
+                // Nobody lingers any more.
+                is_stopping = true;
+                rounds.dirty.mark(Urgency::Urgent);
             }
             () = published.arrived.notified() => tell(),
         }
@@ -311,8 +318,8 @@ async fn retry(dirty: &Dirty, stop: &CancellationToken) {
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
-        // Who appends meanwhile may need no space.
-        () = dirty.called() => {}
+        // Who appends meanwhile may need no space. The others wait no longer than they would.
+        () = dirty.called() => dirty.mark(Urgency::Lingers(STARVED_PAUSE)),
         () = tokio::time::sleep(STARVED_PAUSE) => dirty.mark(Urgency::Urgent),
     }
 }

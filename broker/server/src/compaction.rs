@@ -156,7 +156,7 @@ fn seal_in_time(
     }
     let sealed = partition.log.roll_if_expired(now);
     if sealed.as_ref().is_ok_and(|sealed| *sealed) {
-        partition.ask_for_commit(Urgency::A_MOMENT);
+        partition.ask_for_commit(Urgency::CanWait);
     }
     sealed.map(|_| ()).map_err(|error| error.to_string())
 }

@@ -267,6 +267,9 @@ pub enum ConfigError {
     Properties(#[from] properties::PropertiesError),
 }
 
+/// The longest time for which what a coordinator has appended waits for more.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+
 /// Memory for requests being served, where `queued.max.request.bytes` is not set.
 const REQUESTS_BYTES_MAX: usize = 256 << 20;
 
@@ -538,12 +541,14 @@ impl Values<'_> {
         Ok(text.trim().eq_ignore_ascii_case("true"))
     }
 
-    /// The time, where it is one: -1 says that it goes by the load, 0 that there is none.
+    /// The time, where it is one: -1 says that it goes by the load, 0 that there is none. More than a second
+    /// would only make clients give up.
     fn coordinator_append_linger(&self) -> Result<Option<Duration>, ConfigError> {
         let most = i64::from(i32::MAX);
         let millis = self.number("group.coordinator.append.linger.ms", -1, most, None)?;
         let linger = u64::try_from(millis).ok().map(Duration::from_millis);
-        Ok(linger.filter(|linger| !linger.is_zero()))
+        let linger = linger.filter(|linger| !linger.is_zero());
+        Ok(linger.map(|linger| linger.min(LINGER_MAX)))
     }
 
     /// What coordinators are told; bounds that contradict each other are refused as Kafka does.

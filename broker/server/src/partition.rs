@@ -343,7 +343,7 @@ impl Partition {
             .append_as_leader(batch, epoch, rules.now, log_append_time);
         drop(leading);
         // A directory that has failed is noticed by its commit loop.
-        let appended = appended.inspect_err(|_| self.dirty.mark(Urgency::A_MOMENT))?;
+        let appended = appended.inspect_err(|_| self.dirty.mark(Urgency::CanWait))?;
         // In relaxed mode what is written counts as durable at once.
         self.publish();
         Ok(appended)

@@ -435,7 +435,6 @@ impl Member {
             protocol_type: Some(Cow::Borrowed("consumer")),
             protocol_name: Some(Cow::Borrowed(ASSIGNOR)),
             assignments: dealt.collect(),
-            ..SyncGroupRequest::default()
         };
         let asked = self.setting.world.groups.ask();
         let synced = self

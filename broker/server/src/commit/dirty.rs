@@ -9,51 +9,71 @@ use tokio::time::Instant;
 /// How much the caller is in a hurry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
-    /// The round may wait for more, for so long.
-    CanWait(Duration),
+    /// The round may wait for more, for so long from now on.
+    Lingers(Duration),
+    /// Nobody waits for the answer, or who waits sends on meanwhile: the round may wait a moment for more.
+    /// Clients that send on while they wait then pay for a fraction of the rounds.
+    CanWait,
     /// Somebody does nothing but wait.
     Urgent,
 }
 
-impl Urgency {
-    /// Nobody waits for the answer, or who waits sends on meanwhile. Clients that send on while they wait
-    /// then pay for a fraction of the rounds.
-    pub const A_MOMENT: Urgency = Urgency::CanWait(MOMENT);
+/// What is asked for, and nobody has answered yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Call {
+    /// How many of the calls are urgent.
+    urgent: usize,
+    /// Whether a round is to come in a moment.
+    can_wait: bool,
+    /// When one is to come for those that linger; never, as far as time goes, where that is `None`.
+    lingers: Option<Option<Instant>>,
 }
 
-/// How long a round waits for more that nobody is in a hurry for.
-pub(super) const MOMENT: Duration = Duration::from_millis(1);
+impl Call {
+    fn is_any(self) -> bool {
+        self.urgent > 0 || self.can_wait || self.lingers.is_some()
+    }
 
-/// By when a round is called for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Due {
-    AtOnce,
-    /// `None` is never, as far as time goes.
-    By(Option<Instant>),
-}
-
-impl Due {
-    fn of(urgency: Urgency) -> Due {
+    /// Adds a call. Whether a round is called for, or is to come earlier than it was.
+    fn add(&mut self, urgency: Urgency) -> bool {
+        let before = *self;
         match urgency {
-            Urgency::Urgent => Due::AtOnce,
-            Urgency::CanWait(time) => Due::By(Instant::now().checked_add(time)),
+            Urgency::Urgent => {
+                self.urgent += 1;
+                before.urgent == 0
+            }
+            Urgency::CanWait => {
+                self.can_wait = true;
+                before.urgent == 0 && !before.can_wait
+            }
+            Urgency::Lingers(time) => {
+                let due = Instant::now().checked_add(time);
+                let is_earlier = match (before.lingers, due) {
+                    (None, _) => true,
+                    (Some(None), due) => due.is_some(),
+                    (Some(Some(before)), due) => due.is_some_and(|due| due < before),
+                };
+                if is_earlier {
+                    self.lingers = Some(due);
+                }
+                is_earlier && before.urgent == 0 && !before.can_wait
+            }
         }
     }
 
-    fn is_before(self, other: Due) -> bool {
-        match (self, other) {
-            (_, Due::AtOnce) | (Due::By(None), _) => false,
-            (Due::AtOnce, _) | (_, Due::By(None)) => true,
-            (Due::By(Some(one)), Due::By(Some(other))) => one < other,
-        }
-    }
-
-    /// How long the round may wait.
-    fn left(self) -> Duration {
+    /// How long a round may wait that others of the same kind may join, where a moment ends in `moment`.
+    fn patience(self, moment: Duration) -> Duration {
+        let lingers = match self.lingers {
+            None | Some(None) => Duration::MAX,
+            Some(Some(due)) => due.saturating_duration_since(Instant::now()),
+        };
         match self {
-            Due::AtOnce => Duration::ZERO,
-            Due::By(None) => Duration::MAX,
-            Due::By(Some(due)) => due.saturating_duration_since(Instant::now()),
+            Call { urgent: 1.., .. } => Duration::ZERO,
+            Call { can_wait: true, .. } => lingers.min(moment),
+            Call {
+                lingers: Some(_), ..
+            } => lingers,
+            Call { lingers: None, .. } => Duration::ZERO,
         }
     }
 }
@@ -74,9 +94,7 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
-    call: Option<Due>,
-    /// How many of the calls are urgent.
-    urgent: usize,
+    call: Call,
     /// With how many urgent calls the thread goes on that waits for more.
     enough: usize,
     listener: Listener,
@@ -118,22 +136,10 @@ impl Dirty {
     /// Asks for a round.
     pub fn mark(&self, urgency: Urgency) {
         let mut state = self.state();
-        let due = match state.call {
-            // No earlier one is possible.
-            Some(Due::AtOnce) => Due::AtOnce,
-            _ => Due::of(urgency),
-        };
-        let mut wakes = state.call.is_none_or(|call| due.is_before(call));
-        let is_earlier = wakes;
-        if urgency == Urgency::Urgent {
-            state.urgent += 1;
-            wakes |= state.urgent == state.enough;
-        }
+        let mut wakes = state.call.add(urgency);
+        wakes |= urgency == Urgency::Urgent && state.call.urgent == state.enough;
         if !wakes {
             return;
-        }
-        if is_earlier {
-            state.call = Some(due);
         }
         let listener = state.listener;
         // Who is woken needs the lock.
@@ -148,7 +154,7 @@ impl Dirty {
     /// Waits for a call, as a task.
     pub(super) async fn called(&self) {
         // What woke this task may have been answered by a thread.
-        while self.state().call.is_none() {
+        while !self.state().call.is_any() {
             self.0.task.notified().await;
         }
     }
@@ -156,14 +162,13 @@ impl Dirty {
     /// Answers what calls there are, before the work that they ask for. How many of them are urgent, if there
     /// is any.
     pub(super) fn answer(&self) -> Option<usize> {
-        let mut state = self.state();
-        let urgent = std::mem::take(&mut state.urgent);
-        state.call.take().map(|_| urgent)
+        let call = std::mem::take(&mut self.state().call);
+        call.is_any().then_some(call.urgent)
     }
 
     /// How many urgent calls nobody has answered yet.
     pub(super) fn urgent(&self) -> usize {
-        self.state().urgent
+        self.state().call.urgent
     }
 
     /// Makes this thread the one that is told, until it lets go.
@@ -184,31 +189,35 @@ pub(super) struct ThreadListens<'a>(&'a Dirty);
 impl ThreadListens<'_> {
     /// Waits for a call, for so long. Whether there is one.
     pub(super) fn called_within(&self, patience: Duration) -> bool {
-        let state = self.wait_while(self.0.state(), patience, |state| state.call.is_none());
-        state.call.is_some()
+        let state = self.wait_while(self.0.state(), patience, |state| !state.call.is_any());
+        state.call.is_any()
     }
 
-    /// Where there are calls: waits for more. Until one is due, and where that is urgent until as many are as
-    /// are expected, for as long as those may wait, no longer than so, and as others come.
+    /// Where there are calls: waits for more. For a moment of `patience`, or until one is due that lingers; where
+    /// one is urgent until as many are as are expected, for as long as those may wait and others come.
     pub(super) fn gather(&self, patience: Duration, crowd: Crowd) {
+        let began = Instant::now();
         let mut state = self.0.state();
-        while let Some(call) = state.call {
-            let left = call.left();
+        loop {
+            let call = state.call;
+            let left = call.patience(patience.saturating_sub(began.elapsed()));
             if left.is_zero() {
                 break;
             }
-            state = self.wait_while(state, left, |state| state.call == Some(call));
+            state = self.wait_while(state, left, |state| state.call == call);
         }
-        if state.urgent == 0 {
+        if state.call.urgent == 0 {
             return;
         }
-        let patience = crowd.patience.min(patience);
+        let patience = (crowd.patience).min(patience.saturating_sub(began.elapsed()));
         state.enough = crowd.calls;
         for _ in 0..SLICES {
-            let before = state.urgent;
-            state = self.wait_while(state, patience / SLICES, |state| state.urgent < crowd.calls);
+            let before = state.call.urgent;
+            state = self.wait_while(state, patience / SLICES, |state| {
+                state.call.urgent < crowd.calls
+            });
             // None came, or all are there.
-            if state.urgent == before {
+            if state.call.urgent == before {
                 break;
             }
         }

@@ -163,7 +163,7 @@ fn a_call_that_the_next_round_answers_makes_no_third() {
 #[test]
 fn who_was_put_off_does_not_wait_for_more() {
     let (dirty, stop) = (Dirty::default(), CancellationToken::new());
-    let calls = || dirty.mark(Urgency::CanWait(Duration::MAX));
+    let calls = || dirty.mark(Urgency::CanWait);
     let rounds = two_rounds(true, &calls);
     let ended = chain_of(&dirty, Some(FOR_EVER), &stop, &rounds);
     assert_eq!(ended, (Ok(Next::WhenCalled), 2));

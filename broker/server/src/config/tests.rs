@@ -69,7 +69,13 @@ fn the_node_has_one_id_under_both_names() {
 
 #[test]
 fn coordinators_linger_only_where_they_are_told_for_how_long() {
-    for (given, linger) in [("-1", None), ("0", None), ("5", Some(5))] {
+    let linger = [
+        ("-1", None),
+        ("0", None),
+        ("5", Some(5)),
+        ("2147483647", Some(1000)),
+    ];
+    for (given, linger) in linger {
         let key = "group.coordinator.append.linger.ms";
         let (config, warnings) = parse(&[("node.id", "1"), (key, given)]).unwrap();
         let expected = linger.map(Duration::from_millis);

@@ -116,7 +116,7 @@ const BROKER_TEXTS: &[(&str, &str)] = &[
     ("group.consumer.min.heartbeat.interval.ms", "Lower bound."),
     ("group.consumer.min.session.timeout.ms", "Lower bound for group override."),
     ("group.consumer.session.timeout.ms", "After so long without a heartbeat a consumer group gives up a member."),
-    ("group.coordinator.append.linger.ms", "Write batching; -1 adaptive."),
+    ("group.coordinator.append.linger.ms", "How long what a coordinator appends waits for more before it is made durable, at most 1000; -1 by the load."),
     ("group.coordinator.background.threads", "Assignor/regex threads."),
     ("group.coordinator.cached.buffer.max.bytes", "Max retained write buffer."),
     ("group.coordinator.rebalance.protocols", "Deprecated; enabled protocols."),

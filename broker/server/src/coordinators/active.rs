@@ -125,7 +125,7 @@ impl Active {
             settings: Arc::clone(&shared.config.groups),
             planned_due: None,
             urgency: match shared.config.coordinator_append_linger {
-                Some(linger) => Urgency::CanWait(linger),
+                Some(linger) => Urgency::Lingers(linger),
                 None => Urgency::Urgent,
             },
         };

@@ -135,7 +135,7 @@ pub(crate) async fn apply(
 fn urgency(acks: i16, only_waits: bool) -> Urgency {
     match acks == -1 && only_waits {
         true => Urgency::Urgent,
-        false => Urgency::A_MOMENT,
+        false => Urgency::CanWait,
     }
 }
 
@@ -551,8 +551,8 @@ mod tests {
     #[test]
     fn only_who_waits_for_all_and_does_nothing_else_is_in_a_hurry() {
         assert_eq!(urgency(-1, true), Urgency::Urgent);
-        assert_eq!(urgency(-1, false), Urgency::A_MOMENT);
-        assert_eq!(urgency(1, true), Urgency::A_MOMENT);
-        assert_eq!(urgency(0, true), Urgency::A_MOMENT);
+        assert_eq!(urgency(-1, false), Urgency::CanWait);
+        assert_eq!(urgency(1, true), Urgency::CanWait);
+        assert_eq!(urgency(0, true), Urgency::CanWait);
     }
 }

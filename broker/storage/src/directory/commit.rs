@@ -236,8 +236,8 @@ fn settling(shared: &Shared, settle: Settle) -> (i64, Room, bool, usize) {
     let in_time = unsettled.due(journal.written(), journal.lap_bytes());
     let due = match settle {
         _ if all => logs,
-        // Each holds a file open.
-        Settle::InTime if logs >= most / 2 => in_time.max(few),
+        // Each holds a file open, and soon all would have to go at once.
+        Settle::InTime if logs + few >= most => in_time.max(few),
         Settle::InTime => in_time,
         Settle::Some | Settle::All => in_time.max(idle),
     };

@@ -280,28 +280,32 @@ impl LogDirectory {
         self.retire(log, STRAY)
     }
 
-    /// Sets a log aside that was found but not opened.
+    /// Sets a log aside that was found and that nobody uses.
     pub fn make_found_stray(&self, found: &FoundPartition) -> Result<(), DirectoryError> {
-        self.shared.alive()?;
-        let topic_id = found.topic_id.unwrap_or(TopicId::ZERO);
-        let name = LogName {
-            topic: found.topic.clone(),
-            partition: found.partition,
-            topic_id,
-        };
-        self.rename_away(&name, STRAY)
+        self.retire_found(found, STRAY)
     }
 
-    /// Deletes a log that was found but not opened, because its topic is known to be deleted.
+    /// Deletes a log that was found and that nobody uses, because its topic is known to be deleted.
     pub fn delete_found(&self, found: &FoundPartition) -> Result<(), DirectoryError> {
+        self.retire_found(found, DELETE)
+    }
+
+    fn retire_found(&self, found: &FoundPartition, suffix: &str) -> Result<(), DirectoryError> {
         self.shared.alive()?;
         let topic_id = found.topic_id.unwrap_or(TopicId::ZERO);
+        let opened = lock(&self.shared.open)
+            .get(&(topic_id, found.partition))
+            .cloned();
+        if let Some(log) = opened.and_then(|log| log.upgrade()) {
+            // It was to go before, and could not.
+            return self.retire(&log, suffix);
+        }
         let name = LogName {
             topic: found.topic.clone(),
             partition: found.partition,
             topic_id,
         };
-        self.rename_away(&name, DELETE)
+        self.rename_away(&name, suffix)
     }
 
     /// Drops the whole segments below the tier end of a log that is too damaged to be opened: they are
@@ -373,12 +377,12 @@ impl LogDirectory {
         if suffix == STRAY {
             // The journal will say no more of it. What a round still takes before the log is closed is
             // settled below.
-            let settled = log.settle_segments();
+            let settled = log.settle_for_good();
             settled.map_err(|failure| self.shared.refused(failure))?;
         }
         log.close();
         if suffix == STRAY {
-            let settled = log.settle_segments();
+            let settled = log.settle_for_good();
             settled.map_err(|failure| self.shared.refused(failure))?;
         }
         let key = (log.topic_id(), log.partition());

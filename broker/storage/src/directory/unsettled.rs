@@ -77,11 +77,13 @@ impl<L> Unsettled<L> {
         if let Some(since) = self.since.remove(&id) {
             self.by_age.remove(&(since.sequence, id));
         }
+        self.held_up = self.held_up.min(self.len());
     }
 
     pub(super) fn clear(&mut self) {
         self.since.clear();
         self.by_age.clear();
+        self.held_up = 0;
     }
 
     /// The `count` oldest, and in place of those that are held up the next ones, by their ids.
@@ -192,6 +194,10 @@ mod tests {
         [1, 3, 4].iter().for_each(|id| unsettled.remove(*id));
         assert!(unsettled.note_turn(&BTreeSet::from([1, 3, 4])));
         assert_eq!(oldest(&unsettled, 1), [5]);
+        // One that goes meanwhile holds nobody up.
+        assert!(!unsettled.note_turn(&BTreeSet::from([5])));
+        unsettled.remove(5);
+        assert!(unsettled.note_turn(&BTreeSet::new()));
     }
 
     const LAP: u64 = 48 << 20;

@@ -195,8 +195,8 @@ impl Log {
         lock(&self.maintenance)
     }
 
-    /// The same as [`Log::settle_segments`] for a log that is closed and still in its place; not while that is
-    /// being taken from it. Whether it was done.
+    /// Settles a log that is closed and that nobody takes away at this moment, where it is among the
+    /// unsettled still. Whether nothing more is to be done for it.
     pub(crate) fn settle_closed(
         &self,
         is_unsettled: impl FnOnce() -> bool,
@@ -205,33 +205,43 @@ impl Log {
             return Ok(false);
         };
         if is_unsettled() {
-            self.settle_segments()?;
+            self.settle_for_good()?;
         }
         Ok(true)
     }
 
-    /// Syncs the segments of which only the journal is known to have everything, outside a round:
-    /// the journal is about to say no more of this log.
-    pub(crate) fn settle_segments(&self) -> Result<(), IoFailure> {
-        let bases: Vec<Offset> = {
+    /// The same as [`Log::settle_segments`], and says so in the next record of ends: for a log that is going.
+    pub(crate) fn settle_for_good(&self) -> Result<(), IoFailure> {
+        let end = self.settle_segments()?;
+        let mut state = self.state();
+        state.files_end = state.files_end.max(end);
+        let recorded = Log::recorded(&state);
+        lock(&self.directory.unrecorded).insert(self.key(), recorded);
+        Ok(())
+    }
+
+    /// Syncs the segments of which only the journal is known to have everything, outside a round: the
+    /// journal is about to say no more of this log. Returns up to where its files have everything now.
+    pub(crate) fn settle_segments(&self) -> Result<Offset, IoFailure> {
+        let (bases, end): (Vec<Offset>, Offset) = {
             let state = self.state();
             let (from, to) = (state.files_end, state.synced_end);
             let segments = state.segments();
             let unsettled = segments
                 .iter()
                 .filter(|one| one.end > from && one.base < to);
-            unsettled.map(|one| one.base).collect()
+            (unsettled.map(|one| one.base).collect(), to)
         };
         for base in bases {
             let key = (self.id, base, FileKind::Log);
             let file = self
                 .directory
-                .judge(self.directory.files.create(&self.path, key))?;
+                .judge(self.directory.files.open(&self.path, key))?;
             // A round may be about to sync it; that one's failure fails the directory as well.
             file.sync_data()
                 .map_err(|error| IoFailure::Failed(self.directory.fail(error)))?;
         }
-        Ok(())
+        Ok(end)
     }
 
     /// Takes over what a sync covered, unless the log was cut or closed meanwhile.

@@ -2,9 +2,6 @@ use futures::FutureExt as _;
 
 use super::*;
 
-/// Waits for ever for more.
-const PATIENT: Urgency = Urgency::CanWait(Duration::MAX);
-
 fn is_called(dirty: &Dirty) -> bool {
     dirty.called().now_or_never().is_some()
 }
@@ -14,11 +11,11 @@ fn calls_that_nobody_has_answered_are_one() {
     let dirty = Dirty::default();
     assert!(!is_called(&dirty));
     dirty.mark(Urgency::Urgent);
-    dirty.mark(PATIENT);
+    dirty.mark(Urgency::CanWait);
     assert!(is_called(&dirty));
     dirty.answer();
     assert!(!is_called(&dirty));
-    dirty.mark(PATIENT);
+    dirty.mark(Urgency::CanWait);
     assert!(is_called(&dirty));
 }
 
@@ -39,7 +36,7 @@ fn a_call_that_a_thread_has_answered_is_none_for_the_task() {
 fn a_call_during_the_work_is_left_to_the_task_when_the_thread_goes() {
     let dirty = Dirty::default();
     let thread = dirty.listen();
-    dirty.mark(PATIENT);
+    dirty.mark(Urgency::CanWait);
     drop(thread);
     assert!(is_called(&dirty));
 }
@@ -68,7 +65,7 @@ fn call_while_waiting(dirty: &Dirty, urgency: Urgency, wait: impl FnOnce()) {
 
 #[test]
 fn a_call_wakes_a_thread_that_waits() {
-    for urgency in [PATIENT, Urgency::Urgent] {
+    for urgency in [Urgency::CanWait, Urgency::Urgent] {
         let dirty = Dirty::default();
         let thread = dirty.listen();
         call_while_waiting(&dirty, urgency, || {
@@ -81,37 +78,62 @@ fn a_call_wakes_a_thread_that_waits() {
 fn an_urgent_call_ends_the_wait_for_more() {
     let dirty = Dirty::default();
     let thread = dirty.listen();
-    dirty.mark(PATIENT);
+    dirty.mark(Urgency::CanWait);
     call_while_waiting(&dirty, Urgency::Urgent, || {
         thread.gather(Duration::MAX, Crowd::NOBODY);
     });
-    assert_eq!(dirty.state().call, Some(Due::AtOnce));
+    assert_eq!(dirty.urgent(), 1);
 }
 
 #[test]
-fn the_wait_for_more_ends_when_the_first_of_the_calls_is_due() {
+fn who_lingers_waits_until_the_first_of_them_is_due() {
     let dirty = Dirty::default();
     let thread = dirty.listen();
-    dirty.mark(PATIENT);
-    let due = || {
-        dirty.mark_when_waited_for(Urgency::CanWait(Duration::from_millis(1)));
-        dirty.mark(Urgency::CanWait(Duration::from_secs(3600)));
+    dirty.mark(Urgency::Lingers(Duration::MAX));
+    let calls = || {
+        dirty.mark_when_waited_for(Urgency::Lingers(Duration::from_millis(1)));
+        dirty.mark(Urgency::Lingers(Duration::from_secs(3600)));
     };
-    while_called(due, || thread.gather(Duration::MAX, Crowd::NOBODY));
-    assert!(is_called(&dirty));
+    while_called(calls, || thread.gather(Duration::ZERO, Crowd::NOBODY));
+    assert_eq!(dirty.answer(), Some(0));
 }
 
 #[test]
-fn an_earlier_due_replaces_a_later() {
-    let by = |seconds| Due::By(Some(Instant::now() + Duration::from_secs(seconds)));
-    let (soon, late) = (by(10), by(20));
-    let order = [Due::AtOnce, soon, late, Due::By(None)];
-    for (at, one) in order.iter().enumerate() {
-        for (than, other) in order.iter().enumerate() {
-            assert_eq!(one.is_before(*other), at < than, "{one:?} {other:?}");
-        }
+fn who_lingers_goes_with_whoever_is_in_more_of_a_hurry() {
+    for (urgency, urgent) in [(Urgency::CanWait, 0), (Urgency::Urgent, 1)] {
+        let dirty = Dirty::default();
+        let thread = dirty.listen();
+        dirty.mark(Urgency::Lingers(Duration::MAX));
+        call_while_waiting(&dirty, urgency, || {
+            thread.gather(Duration::ZERO, Crowd::NOBODY);
+        });
+        assert_eq!(dirty.answer(), Some(urgent));
+        assert!(!is_called(&dirty));
     }
-    assert!(late.left() > Duration::from_secs(19) && by(0).left().is_zero());
+}
+
+#[test]
+fn a_call_wakes_where_a_round_is_to_come_earlier() {
+    use Urgency::{CanWait, Lingers, Urgent};
+    let [soon, late] = [10, 20].map(|seconds| Lingers(Duration::from_secs(seconds)));
+    let mut call = Call::default();
+    let calls = [
+        (Lingers(Duration::MAX), true),
+        (late, true),
+        (Lingers(Duration::MAX), false),
+        (soon, true),
+        (late, false),
+        (CanWait, true),
+        (Lingers(Duration::ZERO), false),
+        (CanWait, false),
+        (Urgent, true),
+        (Urgent, false),
+        (CanWait, false),
+    ];
+    for (urgency, wakes) in calls {
+        assert_eq!(call.add(urgency), wakes, "{urgency:?}");
+    }
+    assert_eq!(call.urgent, 2);
 }
 
 #[test]
@@ -121,11 +143,11 @@ fn more_is_waited_for_only_where_somebody_calls_and_nobody_is_in_a_hurry() {
     // These return at once.
     thread.gather(Duration::MAX, Crowd::NOBODY);
     dirty.mark(Urgency::Urgent);
-    dirty.mark(PATIENT);
+    dirty.mark(Urgency::CanWait);
     thread.gather(Duration::MAX, Crowd::NOBODY);
     dirty.answer();
-    dirty.mark(Urgency::CanWait(Duration::ZERO));
-    thread.gather(Duration::MAX, Crowd::NOBODY);
+    dirty.mark(Urgency::CanWait);
+    thread.gather(Duration::ZERO, Crowd::NOBODY);
     assert!(is_called(&dirty));
 }
 
@@ -142,7 +164,7 @@ fn a_crowd_is_waited_for_until_the_last_of_it_calls() {
     let calls = || {
         dirty.mark_when_waited_for(Urgency::Urgent);
         // Counts for nobody.
-        dirty.mark(PATIENT);
+        dirty.mark(Urgency::CanWait);
         dirty.mark(Urgency::Urgent);
     };
     while_called(calls, || {
@@ -182,7 +204,7 @@ fn a_crowd_that_is_there_or_has_no_time_is_not_waited_for() {
 fn the_first_urgent_call_begins_the_wait_for_its_crowd() {
     let dirty = Dirty::default();
     let thread = dirty.listen();
-    dirty.mark(PATIENT);
+    dirty.mark(Urgency::CanWait);
     let calls = || (0..3).for_each(|_| dirty.mark_when_waited_for(Urgency::Urgent));
     while_called(calls, || {
         thread.gather(Duration::MAX, CROWD);

@@ -3,6 +3,7 @@ use std::ops::Range;
 use esker_protocol::{LeaderEpoch, Offset};
 
 use super::*;
+use crate::disk::Disk as _;
 use crate::testing::{
     EPOCH, NOW, Rig, append_to, batch, fill, new_partition, new_partition_with, open, open_log,
     open_partition, open_with,
@@ -213,11 +214,50 @@ fn a_closed_log_keeps_what_only_the_journal_has() {
             assert_eq!(rig.directory.is_settled(), !is_being_taken);
         }
         drop(held);
-        while rig.directory.commit_round().unwrap().more {}
+        while rig.directory.idle_round().unwrap().more {}
+        assert!(rig.directory.is_settled());
         let directory = open(&rig.disk.after_power_cut(1)).unwrap();
         let (log, _) = open_log(&directory).unwrap();
         assert_eq!(log.written_end(), Offset(2), "{is_being_taken}");
     }
+}
+
+#[test]
+fn a_log_that_could_not_be_set_aside_keeps_what_it_has() {
+    let rig = Rig::journaling();
+    let other = new_partition(&rig.directory, 1);
+    for _ in 0..2 {
+        rig.append(10);
+        append_to(&other, 10);
+        rig.settle();
+    }
+    // A file of it cannot be opened.
+    rig.directory.shared.files.forget_log(rig.log.id());
+    rig.log.close();
+    rig.disk.limit_opens(Some(0));
+    rig.directory.make_stray(&rig.log).unwrap_err();
+    rig.directory.idle_round().unwrap();
+    rig.disk.limit_opens(None);
+    // It is found again, and goes at last.
+    let found = rig.directory.partitions().unwrap();
+    let found = found.iter().find(|one| one.partition == 0).unwrap();
+    rig.directory.make_found_stray(found).unwrap();
+    assert_eq!(rig.directory.strays().unwrap().len(), 1);
+    append_to(&other, 10);
+    while rig.directory.idle_round().unwrap().more {}
+    assert!(rig.directory.is_settled() && !rig.directory.is_failed());
+    // Renamed back it has everything.
+    let disk = rig.disk.after_power_cut(1);
+    let stray = disk.read_dir(std::path::Path::new("d")).unwrap();
+    let stray = stray.iter().find(|entry| entry.name.ends_with("-stray"));
+    let from = std::path::Path::new("d").join(&stray.unwrap().name);
+    disk.rename(&from, std::path::Path::new("d/topic-0"))
+        .unwrap();
+    let (log, _) = open_log(&open(&disk).unwrap()).unwrap();
+    assert_eq!(
+        (log.written_end(), log.durable_end()),
+        (Offset(2), Offset(2))
+    );
 }
 
 #[test]
