@@ -215,6 +215,42 @@ async fn a_classic_member_joins_commits_and_goes_on_after_a_crash() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_that_linger_are_answered_when_they_are_durable() {
+    let stores = Stores::new();
+    let linger = [("group.coordinator.append.linger.ms", "20")];
+    let (broker, mut wire) = start_with(&stores, &linger).await;
+    create(&mut wire, "topic", 1, &[]).await;
+    for offset in 1..4 {
+        let request = commit("group", "", -1, "topic", offset);
+        let (code, ()) = loaded(&mut wire, async |wire| {
+            (commit_code(wire, 9, &request).await, ())
+        })
+        .await;
+        assert_eq!(code, 0);
+    }
+    let mut crashed = stores.clone();
+    crashed.disk = Arc::new(stores.disk.after_power_cut(1));
+    broker.stop().await;
+    // A stop waits for nobody who lingers, and takes along what there is.
+    let linger = [("group.coordinator.append.linger.ms", "1000")];
+    let (broker, mut wire) = start_with(&crashed, &linger).await;
+    let found = loaded(&mut wire, async |wire| {
+        fetched(wire, "group", "topic").await
+    })
+    .await;
+    assert_eq!(found, (0, 3));
+    wire.send(9, &commit("group", "", -1, "topic", 4)).await;
+    broker.stop().await;
+    let (broker, mut wire) = start(&crashed).await;
+    let (code, offset) = loaded(&mut wire, async |wire| {
+        fetched(wire, "group", "topic").await
+    })
+    .await;
+    assert!(code == 0 && (3..5).contains(&offset), "{offset}");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_group_is_assigned_by_the_broker_and_shares_with_a_second_member() {
     let stores = Stores::new();
     let (broker, mut wire) = start(&stores).await;

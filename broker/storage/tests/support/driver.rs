@@ -514,7 +514,7 @@ impl Driver {
         };
         let config = DirectoryConfig {
             commit: self.commit,
-            open_files_max: 3,
+            open_files_max: 4,
             durable_ends_bytes_max: 600,
             journal_bytes_max: 64 << 10,
             round_logs_max: 1,
