@@ -4,6 +4,7 @@
 //! from outside and never allocate more than a small multiple of the bytes it was given.
 
 pub mod api;
+pub mod consumer_protocol;
 pub mod error;
 pub mod frame;
 pub mod ids;

@@ -25,8 +25,8 @@ use esker_protocol::messages::{
     LeaveGroupResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
     OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
 };
-use esker_protocol::primitive::{Decode, Encode, Reader, Request, Writer};
-use esker_protocol::{ErrorCode, TopicId};
+use esker_protocol::primitive::Request;
+use esker_protocol::{ErrorCode, TopicId, consumer_protocol};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::groups::{Asked, Attempt, Group, PARTITIONS, Protocol, SESSION, Stay, TOPIC};
@@ -142,8 +142,8 @@ impl Link {
     }
 }
 
-/// The version of what members of mixed groups tell each other: one whose members give up everything before
-/// they join.
+/// The version of what classic members tell each other: one whose members give up everything before they
+/// join.
 const EMBEDDED_VERSION: i16 = 0;
 
 /// A subscription of a classic member, as the broker reads it.
@@ -152,7 +152,10 @@ fn subscription() -> Vec<u8> {
         topics: vec![Cow::Borrowed(TOPIC)],
         ..ConsumerProtocolSubscription::default()
     };
-    embedded(&subscription)
+    let encoded = consumer_protocol::encode_subscription(&subscription, EMBEDDED_VERSION);
+    encoded
+        .expect("what the simulation says can be said")
+        .to_vec()
 }
 
 /// An assignment of a classic member, as the broker reads and writes it.
@@ -161,18 +164,14 @@ fn assignment(partitions: impl Iterator<Item = i32>) -> Vec<u8> {
         topic: Cow::Borrowed(TOPIC),
         partitions: partitions.collect(),
     };
-    embedded(&ConsumerProtocolAssignment {
+    let assignment = ConsumerProtocolAssignment {
         assigned_partitions: vec![assigned],
         ..ConsumerProtocolAssignment::default()
-    })
-}
-
-fn embedded(message: &impl Encode) -> Vec<u8> {
-    let mut writer = Writer::new();
-    writer.int16(EMBEDDED_VERSION);
-    let encoded = message.encode(&mut writer, EMBEDDED_VERSION);
-    encoded.expect("what the simulation says can be said");
-    writer.into_bytes().to_vec()
+    };
+    let encoded = consumer_protocol::encode_assignment(&assignment, EMBEDDED_VERSION);
+    encoded
+        .expect("what the simulation says can be said")
+        .to_vec()
 }
 
 /// The partitions of an assignment; `None` where it cannot be read.
@@ -180,9 +179,7 @@ fn assigned(bytes: &[u8]) -> Option<BTreeSet<i32>> {
     if bytes.is_empty() {
         return Some(BTreeSet::new());
     }
-    let mut reader = Reader::new(bytes);
-    let version = reader.int16().ok()?;
-    let read = <ConsumerProtocolAssignment<'_>>::decode(&mut reader, version).ok()?;
+    let read = consumer_protocol::assignment(bytes).ok()?;
     let topics = read.assigned_partitions.into_iter();
     Some(topics.flat_map(|topic| topic.partitions).collect())
 }

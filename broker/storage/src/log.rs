@@ -48,7 +48,7 @@ use crate::lock::lock;
 use crate::producers::ProducerSnapshot;
 
 pub use append::Appended;
-pub(crate) use commit::{Capture, Need, Published};
+pub(crate) use commit::{Capture, Need};
 pub use compact::Compaction;
 pub use export::SegmentExport;
 pub use read::LogRead;

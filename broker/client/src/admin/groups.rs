@@ -6,11 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use esker_protocol::messages::{
-    ConsumerProtocolAssignment, ListGroupsRequest, consumer_group_describe_response,
-    describe_groups_response,
+    ListGroupsRequest, consumer_group_describe_response, describe_groups_response,
 };
-use esker_protocol::primitive::{Decode, Message, Reader};
-use esker_protocol::{BrokerId, ErrorCode, LeaderEpoch, Offset};
+use esker_protocol::{BrokerId, ErrorCode, LeaderEpoch, Offset, consumer_protocol};
 use tokio::time::Instant;
 
 use super::coordinators::{ByGroup, Coordinator};
@@ -358,15 +356,7 @@ fn consumers_assignment(bytes: &[u8]) -> Option<BTreeSet<TopicPartition>> {
     if bytes.is_empty() {
         return Some(BTreeSet::new());
     }
-    let mut reader = Reader::new(bytes);
-    let version = reader.int16().ok()?;
-    let known = ConsumerProtocolAssignment::VERSIONS;
-    if version < known.min {
-        return None;
-    }
-    // Newer versions only add to what is known.
-    let assignment =
-        ConsumerProtocolAssignment::decode(&mut reader, version.min(known.max)).ok()?;
+    let assignment = consumer_protocol::assignment(bytes).ok()?;
     let topics = assignment.assigned_partitions.iter();
     let partitions = topics.flat_map(|topic| topic_partitions(&topic.topic, &topic.partitions));
     Some(partitions.collect())

@@ -22,7 +22,6 @@ mod check;
 mod classic;
 mod describe;
 mod downgrade;
-mod embedded;
 mod find;
 mod heartbeat;
 mod leave;

@@ -18,6 +18,9 @@ pub enum Urgency {
     Urgent,
 }
 
+/// A time that does not come, and that a clock can still say.
+const NEVER: Duration = Duration::from_secs(1 << 30);
+
 /// What is asked for, and nobody has answered yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Call {
@@ -25,8 +28,8 @@ struct Call {
     urgent: usize,
     /// Whether a round is to come in a moment.
     can_wait: bool,
-    /// When one is to come for those that linger; never, as far as time goes, where that is `None`.
-    lingers: Option<Option<Instant>>,
+    /// When one is to come for those that linger.
+    lingers: Option<Instant>,
 }
 
 impl Call {
@@ -47,12 +50,8 @@ impl Call {
                 before.urgent == 0 && !before.can_wait
             }
             Urgency::Lingers(time) => {
-                let due = Instant::now().checked_add(time);
-                let is_earlier = match (before.lingers, due) {
-                    (None, _) => true,
-                    (Some(None), due) => due.is_some(),
-                    (Some(Some(before)), due) => due.is_some_and(|due| due < before),
-                };
+                let due = Instant::now() + time.min(NEVER);
+                let is_earlier = before.lingers.is_none_or(|before| due < before);
                 if is_earlier {
                     self.lingers = Some(due);
                 }
@@ -63,18 +62,13 @@ impl Call {
 
     /// How long a round may wait that others of the same kind may join, where a moment ends in `moment`.
     fn patience(self, moment: Duration) -> Duration {
-        let lingers = match self.lingers {
-            None | Some(None) => Duration::MAX,
-            Some(Some(due)) => due.saturating_duration_since(Instant::now()),
-        };
-        match self {
-            Call { urgent: 1.., .. } => Duration::ZERO,
-            Call { can_wait: true, .. } => lingers.min(moment),
-            Call {
-                lingers: Some(_), ..
-            } => lingers,
-            Call { lingers: None, .. } => Duration::ZERO,
+        if self.urgent > 0 {
+            return Duration::ZERO;
         }
+        let lingers = self.lingers;
+        let lingers = lingers.map(|due| due.saturating_duration_since(Instant::now()));
+        let moment = self.can_wait.then_some(moment);
+        lingers.into_iter().chain(moment).min().unwrap_or_default()
     }
 }
 

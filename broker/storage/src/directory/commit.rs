@@ -32,7 +32,7 @@ use crate::disk::DiskFile;
 use crate::disk::is_exhausted;
 use crate::error::DirectoryFailed;
 use crate::lock::lock;
-use crate::log::{Capture, Log, LogName, Need, Published};
+use crate::log::{Capture, Log, LogName, Need};
 
 /// Busy rounds that one record covers: what a crash makes recovery scan again is at most what so many
 /// rounds wrote.
@@ -192,16 +192,12 @@ fn publish(
         }
         let id = log.id();
         let published = log.publish(&capture);
-        let is_in_files = match published {
-            Published::Files | Published::FilesAndEnd => true,
-            Published::Nothing if capture.is_closed => settle_closed(shared, &log)?,
-            Published::Nothing | Published::End => false,
-        };
-        if is_in_files {
+        let is_closed_and_settled = capture.is_closed && settle_closed(shared, &log)?;
+        if published.files || is_closed_and_settled {
             // Only now: that it is so is to be recorded no later than that the journal need not say it.
             lock(&shared.unsettled).remove(id);
         }
-        if matches!(published, Published::End | Published::FilesAndEnd) {
+        if published.end {
             done.published.push(log);
         }
     }
@@ -352,11 +348,8 @@ fn write_journal(
     shared: &Shared,
     captures: &[(Arc<Log>, Capture)],
 ) -> Result<Journaled, DirectoryFailed> {
-    let wanted = |(index, (log, capture)): (usize, &'_ (Arc<Log>, Capture))| {
-        capture.journal.as_ref().map(|_| (index, Arc::clone(log)))
-    };
-    let logs: Vec<(usize, Arc<Log>)> = captures.iter().enumerate().filter_map(wanted).collect();
-    if logs.is_empty() {
+    let is_wanted = |capture: &Capture| capture.journal.is_some();
+    if !captures.iter().any(|(_, capture)| is_wanted(capture)) {
         return Ok(Journaled::default());
     }
     let mut journal = lock(&shared.journal);
@@ -371,7 +364,7 @@ fn write_journal(
             .filter(|(log, capture, _)| log.is_captured(capture))
             .map(|(log, capture, range)| {
                 // Until a round has settled it, it must not go.
-                unsettled.add(log.id(), Arc::clone(log), next, written);
+                unsettled.add(log.id(), log, next, written);
                 (log.name(), range, capture.end)
             })
             .collect()
@@ -388,7 +381,9 @@ fn write_journal(
         }),
         Err(IoFailure::NoSpace | IoFailure::Exhausted(_)) => Ok(Journaled {
             file: None,
-            left_out: logs.iter().map(|(index, _)| *index).collect(),
+            left_out: (captures.iter().enumerate())
+                .filter_map(|(index, (_, capture))| is_wanted(capture).then_some(index))
+                .collect(),
         }),
         Err(IoFailure::Failed(failed)) => Err(failed),
     }

@@ -167,9 +167,9 @@ impl Journal {
         }
     }
 
-    /// Once a log is in the journal its files are synced before so much more is written. Of the records that are left over one
-    /// comes before that is recorded, and one while it is; one may not fit before the end of the file,
-    /// and one is next.
+    /// Once a log is in the journal its files are synced before so much more is written. Of the records
+    /// that are left over one comes before that is recorded, and one while it is; one may not fit before
+    /// the end of the file, and one is next.
     pub(crate) fn lap_bytes(&self) -> u64 {
         let rest = self.bytes_max.saturating_sub(4 * self.record_bytes_max());
         rest.max(self.bytes_max / 4)
@@ -216,31 +216,27 @@ impl Journal {
         let start = align(&mut bytes);
         let encoded = encode(&mut bytes, self.directory, self.last_sequence + 1, ranges);
         let record = bytes.get(start..).unwrap_or_default();
-        let place = self.place(record.len() as u64);
-        let written = match (encoded, place) {
-            (Err(error), _) => Err(error),
-            (Ok(()), None) => Err(io::ErrorKind::StorageFull.into()),
-            (Ok(()), Some(from)) => match file.write_all_at(from, record) {
-                Ok(()) => Ok(Place {
-                    sequence: self.last_sequence + 1,
-                    from,
-                    to: from + record.len() as u64,
-                }),
-                Err(error) => self.take_back(file.as_ref(), from).and(Err(error)),
-            },
-        };
+        let written = encoded.and_then(|()| self.write_record(file.as_ref(), record));
+        let file = file.clone();
         self.buffer = bytes;
-        match written {
-            Ok(place) => {
-                self.last_sequence = place.sequence;
-                self.written += place.to - place.from;
-                self.live.push_back(place);
-                Ok(Some(file.clone()))
-            }
-            Err(error) => {
-                self.paused_rounds = PAUSE_ROUNDS;
-                Err(error)
-            }
+        let place = written.inspect_err(|_| self.paused_rounds = PAUSE_ROUNDS)?;
+        self.last_sequence = place.sequence;
+        self.written += place.to - place.from;
+        self.live.push_back(place);
+        Ok(Some(file))
+    }
+
+    /// Writes the next record where there is a place for it.
+    fn write_record(&self, file: &dyn DiskFile, record: &[u8]) -> io::Result<Place> {
+        let bytes = record.len() as u64;
+        let from = self.place(bytes).ok_or(io::ErrorKind::StorageFull)?;
+        match file.write_all_at(from, record) {
+            Ok(()) => Ok(Place {
+                sequence: self.last_sequence + 1,
+                from,
+                to: from + bytes,
+            }),
+            Err(error) => self.take_back(file, from).and(Err(error)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The logs of which the journal has more than their files are known to have, and since when.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,20 +12,20 @@ const PART: u64 = 1 << 20;
 /// A pace holds for so large a part of the bytes in which all are to have their turn.
 const PACES: u64 = 64;
 
-/// Where a log stands in the journal first.
-#[derive(Debug, Clone, Copy)]
-struct Since {
-    /// The first record that its files may lack.
-    sequence: i64,
-    /// What was written to the journal before, in bytes.
+/// A log that waits for its files to be settled.
+#[derive(Debug)]
+struct Waiting<L> {
+    log: Arc<L>,
+    /// What was written to the journal before the first record that its files may lack, in bytes.
     written: u64,
 }
 
 /// By age: what the oldest has in the journal keeps all behind it from being overwritten.
 #[derive(Debug)]
 pub(crate) struct Unsettled<L = Log> {
-    since: BTreeMap<u64, Since>,
-    by_age: BTreeMap<(i64, u64), Arc<L>>,
+    /// The first record of each that its files may lack, by the log's id.
+    since: BTreeMap<u64, i64>,
+    by_age: BTreeMap<(i64, u64), Waiting<L>>,
     /// How many of the oldest could not be settled when it was their turn: others have it now.
     held_up: usize,
     pace: Pace,
@@ -66,16 +67,18 @@ impl<L> Unsettled<L> {
 
     /// The journal is about to have more of the log, in the record of this sequence, with `written` bytes
     /// before it.
-    pub(super) fn add(&mut self, id: u64, log: Arc<L>, sequence: i64, written: u64) {
-        let since = Since { sequence, written };
-        let since = *self.since.entry(id).or_insert(since);
-        self.by_age.insert((since.sequence, id), log);
+    pub(super) fn add(&mut self, id: u64, log: &Arc<L>, sequence: i64, written: u64) {
+        if let Entry::Vacant(since) = self.since.entry(id) {
+            since.insert(sequence);
+            let log = Arc::clone(log);
+            self.by_age.insert((sequence, id), Waiting { log, written });
+        }
     }
 
     /// The files of the log have everything, or it is gone.
     pub(super) fn remove(&mut self, id: u64) {
         if let Some(since) = self.since.remove(&id) {
-            self.by_age.remove(&(since.sequence, id));
+            self.by_age.remove(&(since, id));
         }
         self.held_up = self.held_up.min(self.len());
     }
@@ -91,7 +94,7 @@ impl<L> Unsettled<L> {
         let held_up = if count == 0 { 0 } else { self.held_up };
         let oldest = self.by_age.iter().take(count.saturating_add(held_up));
         oldest
-            .map(|((_, id), log)| (*id, Arc::clone(log)))
+            .map(|((_, id), waiting)| (*id, Arc::clone(&waiting.log)))
             .collect()
     }
 
@@ -132,10 +135,10 @@ impl<L> Unsettled<L> {
 
     /// The steepest way to the time of each: so many logs in so many bytes.
     fn pace_now(&self, written: u64, lap: u64) -> (u64, u64) {
-        let ages = self.by_age.keys().filter_map(|(_, id)| self.since.get(id));
         // Who is late goes soon, and not all at once.
         let soon = (lap / PACES).max(1);
-        let left = ages.map(|since| (since.written + lap).saturating_sub(written).max(soon));
+        let left = |one: &Waiting<L>| (one.written + lap).saturating_sub(written).max(soon);
+        let left = self.by_age.values().map(left);
         let ways = (1..).zip(left);
         ways.fold((0, 1), |steepest: (u64, u64), (logs, left)| {
             let is_steeper = u128::from(logs) * u128::from(steepest.1)
@@ -152,7 +155,7 @@ mod tests {
     type Logs = Unsettled<()>;
 
     fn add(unsettled: &mut Logs, id: u64, sequence: i64, written: u64) {
-        unsettled.add(id, Arc::new(()), sequence, written);
+        unsettled.add(id, &Arc::new(()), sequence, written);
     }
 
     fn oldest(unsettled: &Logs, count: usize) -> Vec<u64> {
@@ -212,16 +215,15 @@ mod tests {
             let due = unsettled.due(*written, LAP);
             most = most.max(due);
             for id in oldest(unsettled, due) {
-                longest = longest.max(*written - unsettled.since[&id].written);
+                let waiting = &unsettled.by_age[&(unsettled.since[&id], id)];
+                longest = longest.max(*written - waiting.written);
                 unsettled.remove(id);
             }
             (0..hot).for_each(|id| add(unsettled, id, sequence, *written));
             *written += RECORD;
         }
-        let stays = unsettled
-            .since
-            .values()
-            .map(|since| *written - since.written);
+        let stays = unsettled.by_age.values();
+        let stays = stays.map(|waiting| *written - waiting.written);
         (
             longest.max(stays.max().unwrap_or(0)) as f64 / LAP as f64,
             most,

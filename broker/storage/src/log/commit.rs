@@ -36,14 +36,12 @@ pub(crate) struct Capture {
 }
 
 /// What a log took over of a round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Published {
-    Nothing,
-    /// Its durable end moved, by the journal.
-    End,
-    /// Its files have everything that they had at the capture.
-    Files,
-    FilesAndEnd,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// Whether its durable end moved.
+    pub(crate) end: bool,
+    /// Whether its files have everything that they had at the capture.
+    pub(crate) files: bool,
 }
 
 /// What a log needs of a round.
@@ -248,20 +246,22 @@ impl Log {
     pub(crate) fn publish(&self, capture: &Capture) -> Published {
         let mut state = self.state();
         if state.closed || state.cutting || state.generation != capture.generation {
-            return Published::Nothing;
+            return Published::default();
         }
-        let moved = capture.end > state.synced_end;
+        let mut published = Published {
+            end: capture.end > state.synced_end,
+            files: false,
+        };
         state.synced_end = state.synced_end.max(capture.end);
         let (base, bytes) = capture.active;
         if state.active.base == base {
             state.active.covered_bytes = state.active.covered_bytes.max(bytes);
         }
         if capture.journal.is_some() {
-            return match moved {
-                true => Published::End,
-                false => Published::Nothing,
-            };
+            return published;
         }
+        published.files = true;
+        published.end |= self.directory.config.durability == Durability::Relaxed;
         state.files_end = state.files_end.max(capture.end);
         state.files_sequence = state.files_sequence.max(capture.sequence);
         state.front_unrecorded = false;
@@ -271,10 +271,7 @@ impl Log {
         }
         let recorded = Log::recorded(&state);
         lock(&self.directory.unrecorded).insert(self.key(), recorded);
-        match moved || self.directory.config.durability == Durability::Relaxed {
-            true => Published::FilesAndEnd,
-            false => Published::Files,
-        }
+        published
     }
 }
 

@@ -18,9 +18,8 @@ use esker_protocol::messages::{
     ConsumerProtocolAssignment, ConsumerProtocolSubscription, HeartbeatRequest, JoinGroupRequest,
     JoinGroupResponse, SyncGroupRequest, SyncGroupResponse,
 };
-use esker_protocol::{ErrorCode, TopicId};
+use esker_protocol::{ErrorCode, TopicId, consumer_protocol};
 
-use super::embedded;
 use super::find::{Found, made_up_id, replacing};
 use super::heartbeat::due;
 use super::member::{Classic, Member, MemberState, Metadata};
@@ -73,7 +72,7 @@ impl ConsumerGroup {
                 replaced: None,
             },
         };
-        let (_, subscription) = embedded::subscription(&protocol.metadata)
+        let (_, subscription) = consumer_protocol::subscription(&protocol.metadata)
             .map_err(|_| ErrorCode::UnknownServerError)?;
         let mut member = found.member.clone();
         member.metadata = Arc::new(joined(&member.metadata, request, &subscription, context));
@@ -153,13 +152,13 @@ impl ConsumerGroup {
             return Err(ErrorCode::RebalanceInProgress);
         }
         let (version, _) =
-            embedded::subscription(metadata).map_err(|_| ErrorCode::UnknownServerError)?;
+            consumer_protocol::subscription(metadata).map_err(|_| ErrorCode::UnknownServerError)?;
         let topics = named(
             (member.current.assigned.iter())
                 .map(|(topic, partitions)| (*topic, partitions.keys().copied().collect())),
             view.topics,
         );
-        let assignment = embedded::encode_assignment(&topics, version)
+        let assignment = consumer_protocol::encode_assignment(&topics, version)
             .map_err(|_| ErrorCode::UnknownServerError)?;
         turn.timers
             .cancel(&self.timer_key(TimerKind::Sync(member.id.clone())));

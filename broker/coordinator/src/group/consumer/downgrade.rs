@@ -4,14 +4,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use esker_protocol::ErrorCode;
 use esker_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use esker_protocol::messages::group_metadata_value::MemberMetadata;
 use esker_protocol::messages::{GroupMetadataKey, GroupMetadataValue};
+use esker_protocol::{ErrorCode, consumer_protocol};
 
 use super::ConsumerGroup;
 use super::classic::named;
-use super::embedded;
 use super::find::Found;
 use super::member::{Classic, Member};
 use crate::assignor::Assignment;
@@ -105,15 +104,15 @@ impl ConsumerGroup {
         for (id, (member, classic, target)) in &members {
             let subscription = classic.protocols.iter().find(|(name, _)| name == protocol);
             let subscription = subscription.map_or(&[][..], |(_, metadata)| metadata);
-            let (version, _) =
-                embedded::subscription(subscription).map_err(|_| ErrorCode::UnknownServerError)?;
+            let (version, _) = consumer_protocol::subscription(subscription)
+                .map_err(|_| ErrorCode::UnknownServerError)?;
             let by_name = named(
                 target
                     .iter()
                     .map(|(topic, partitions)| (*topic, partitions.clone())),
                 view.topics,
             );
-            let assignment = embedded::encode_assignment(&by_name, version)
+            let assignment = consumer_protocol::encode_assignment(&by_name, version)
                 .map_err(|_| ErrorCode::UnknownServerError)?;
             let metadata = &member.metadata;
             written.push(MemberMetadata {

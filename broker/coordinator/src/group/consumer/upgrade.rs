@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use esker_protocol::ErrorCode;
+use esker_protocol::{ErrorCode, consumer_protocol};
 
 use super::check::Refusal;
-use super::embedded;
 use super::member::{Classic, Current, MemberState, Metadata, Partitions};
 use super::records;
 use super::subscription::{TopicHashes, metadata_hash};
@@ -50,11 +49,11 @@ pub(crate) fn upgrade(
         let subscription = (member.protocols.iter())
             .find(|(name, _)| protocol.is_none_or(|protocol| protocol == *name))
             .map_or(&[][..], |(_, metadata)| metadata);
-        let (_, subscription) = embedded::subscription(subscription).map_err(malformed)?;
+        let (_, subscription) = consumer_protocol::subscription(subscription).map_err(malformed)?;
         let mut assigned = Partitions::new();
         // One that has never synced was assigned nothing.
         if !member.assignment.is_empty() {
-            let assignment = embedded::assignment(member.assignment).map_err(malformed)?;
+            let assignment = consumer_protocol::assignment(member.assignment).map_err(malformed)?;
             if (assignment.user_data).is_some_and(|data| !data.is_empty()) {
                 return Err(refuse(
                     "an unsupported custom assignor is in use. Please refer to the documentation or \

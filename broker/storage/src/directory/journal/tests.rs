@@ -49,16 +49,17 @@ impl Bench {
     }
 
     fn write(&mut self, from: u64, to: u64) {
+        self.try_write(from, to).unwrap();
+    }
+
+    fn try_write(&mut self, from: u64, to: u64) -> io::Result<Option<Arc<dyn DiskFile>>> {
         let range = Range {
             file: self.segment.clone(),
             segment: Offset(0),
             from,
             to,
         };
-        let name = name();
-        self.journal
-            .write(&[(&name, &range, Offset(to as i64))])
-            .unwrap();
+        self.journal.write(&[(&name(), &range, Offset(to as i64))])
     }
 
     /// Replays on a segment that has lost everything.
@@ -160,12 +161,7 @@ fn an_older_lap_is_over() {
     bench.journal.settle(5);
     assert!(bench.journal.is_settled());
     bench.write(500, 600);
-    let marker = Recorded {
-        journal_sequence: 5,
-        ..Recorded::NOTHING
-    };
-    let mut known = BTreeMap::from([(JOURNAL, marker)]);
-    let (replayed, bytes) = bench.replay(&mut known);
+    let (replayed, bytes) = bench.replay(&mut settled(5));
     assert_eq!(
         (replayed.records, replayed.last_sequence, replayed.damaged),
         (1, 6, false)
@@ -252,19 +248,8 @@ fn a_full_journal_waits_for_its_files_and_want_of_space_pauses_it() {
     assert!(bench.journal_file().len().unwrap() <= BYTES_MAX);
     bench.journal.settle(records);
     bench.disk.set_capacity(0);
-    let range = Range {
-        file: bench.segment.clone(),
-        segment: Offset(0),
-        from: 0,
-        to: 1,
-    };
     bench.disk.fail_next_write_after(0);
-    assert!(
-        bench
-            .journal
-            .write(&[(&name(), &range, Offset(1))])
-            .is_err()
-    );
+    assert!(bench.try_write(0, 1).is_err());
     for _ in 0..PAUSE_ROUNDS {
         assert!(!bench.journal.room().take(1));
     }
@@ -348,14 +333,7 @@ fn after_a_refused_record(content: &[u8], wraps: bool) -> (Bench, i64, i64) {
         bench.disk.sync_dir(Path::new(path)).unwrap();
     }
     bench.disk.fail_next_write_after(8192);
-    let range = Range {
-        file: bench.segment.clone(),
-        segment: Offset(0),
-        from: 300_000,
-        to: 305_000,
-    };
-    let refused = bench.journal.write(&[(&name(), &range, Offset(1))]);
-    refused.unwrap_err();
+    bench.try_write(300_000, 305_000).unwrap_err();
     (bench, last, known)
 }
 

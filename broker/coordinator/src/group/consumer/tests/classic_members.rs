@@ -8,12 +8,11 @@ use esker_protocol::messages::{
     ConsumerGroupHeartbeatRequest, ConsumerProtocolAssignment, ConsumerProtocolSubscription,
     GroupMetadataValue, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, SyncGroupRequest,
 };
-use esker_protocol::primitive::{Decode, Encode, Reader, Writer};
-use esker_protocol::{ErrorCode, TopicId};
+use esker_protocol::primitive::{Decode, Reader};
+use esker_protocol::{ErrorCode, TopicId, consumer_protocol};
 
 use super::super::{ClassicMember, session_timer, upgrade};
 use super::{Bench, assigned, join};
-use crate::group::consumer::embedded;
 use crate::step::RequestContext;
 use crate::view::{MigrationPolicy, View};
 
@@ -33,10 +32,8 @@ fn subscription(topics: &[&str], owned: &[(&str, &[i32])]) -> Vec<u8> {
             .collect(),
         ..ConsumerProtocolSubscription::default()
     };
-    let mut writer = Writer::new();
-    writer.int16(1);
-    subscription.encode(&mut writer, 1).expect("small");
-    writer.into_bytes().to_vec()
+    let encoded = consumer_protocol::encode_subscription(&subscription, 1);
+    encoded.expect("small").to_vec()
 }
 
 fn assignment(partitions: &[i32]) -> Bytes {
@@ -48,7 +45,7 @@ fn assignment(partitions: &[i32]) -> Bytes {
         assigned_partitions: vec![of_topic],
         ..ConsumerProtocolAssignment::default()
     };
-    embedded::encode_assignment(&assignment, 1).expect("small")
+    consumer_protocol::encode_assignment(&assignment, 1).expect("small")
 }
 
 fn join_request<'a>(
@@ -131,7 +128,8 @@ impl Bench {
         let response = self
             .turn(|group, turn| group.classic_sync(&request, turn))
             .0?;
-        let assignment = embedded::assignment(&response.assignment).expect("it was made here");
+        let assignment =
+            consumer_protocol::assignment(&response.assignment).expect("it was made here");
         let topics = assignment.assigned_partitions.iter();
         Ok(topics.flat_map(|topic| topic.partitions.clone()).collect())
     }
@@ -207,7 +205,7 @@ fn what_is_no_group_of_consumers_stays_classic() {
         user_data: Some(Cow::Borrowed(b"mine")),
         ..ConsumerProtocolAssignment::default()
     };
-    let with_data = embedded::encode_assignment(&with_data, 1).expect("small");
+    let with_data = consumer_protocol::encode_assignment(&with_data, 1).expect("small");
     assert!(refused(&good, &with_data).contains("custom assignor"));
 }
 
@@ -347,7 +345,7 @@ fn the_group_becomes_classic_when_its_last_consumer_member_leaves() {
     assert_eq!((&*x.member_id, &*y.member_id), ("x", "y"));
     assert_eq!((x.session_timeout, x.rebalance_timeout), (10_000, 20_000));
     assert_eq!(*x.subscription, subscription(&["foo"], &[])[..]);
-    let topics = embedded::assignment(&x.assignment).expect("it was made here");
+    let topics = consumer_protocol::assignment(&x.assignment).expect("it was made here");
     assert_eq!(topics.assigned_partitions[0].topic, "foo");
 }
 
@@ -393,7 +391,7 @@ fn a_static_member_that_comes_back_as_a_classic_one_takes_the_group_along() {
     };
     assert_eq!(member.member_id, response.member_id);
     assert_eq!(member.group_instance_id.as_deref(), Some("one"));
-    let told = embedded::assignment(&member.assignment).expect("it was made here");
+    let told = consumer_protocol::assignment(&member.assignment).expect("it was made here");
     assert_eq!(told.assigned_partitions[0].partitions, [0, 1]);
     assert_ne!(topic, TopicId::ZERO);
 }
